@@ -1,0 +1,124 @@
+"""Reads a LoRA adapter folder in PEFT's format, strictly: safetensors only, known settings only.
+
+We do not hand the folder to PEFT, because an adapter's config can name modules to import and other base
+models to fetch. The base is always the one that the operator chose.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+
+from evaluation.errors import ModelUnavailable
+from playground.engine.modules import LowRank, MixedLinear
+
+MAX_RANK = 256
+MAX_BYTES = 4 << 30
+_KEY = re.compile(r"^base_model\.model\.(?P<layer>[\w.]+)\.lora_(?P<factor>[AB])\.weight$")
+# Settings that change what the low-rank term means or run code; each must be off.
+_MUST_BE_OFF = (
+    "use_dora", "auto_mapping", "megatron_config", "layer_replication", "rank_pattern", "alpha_pattern",
+    "modules_to_save", "trainable_token_indices", "lora_bias", "alora_invocation_tokens", "target_parameters",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """A LoRA adapter in memory. `layers` maps the base's layer names to unscaled factors."""
+
+    name: str
+    rank: int
+    scaling: float
+    sha256: str
+    layers: dict[str, LowRank]
+
+
+def read_adapter(folder: Path, name: str) -> Adapter:
+    """Read `adapter_config.json` and `adapter_model.safetensors`.
+
+    Raises ModelUnavailable when a file is missing, a setting is not plain LoRA, or a tensor is not finite.
+    """
+    config_path, weights_path = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+    for path in (config_path, weights_path):
+        if not path.is_file() or path.is_symlink():
+            raise ModelUnavailable(
+                f"Adapter {name}: {path.name} is missing in {folder}; an adapter folder needs both files."
+            )
+    if weights_path.stat().st_size > MAX_BYTES:
+        raise ModelUnavailable(f"Adapter {name}: {weights_path.name} is over 4 GiB; that is not a LoRA adapter.")
+    rank, scaling = _plain_lora(config_path, name)
+    factors: dict[str, dict[str, torch.Tensor]] = {}
+    try:
+        with safe_open(str(weights_path), framework="pt") as tensors:
+            for key in tensors.keys():  # noqa: SIM118  (safe_open is no mapping)
+                match = _KEY.match(key)
+                if match is None:
+                    raise ModelUnavailable(
+                        f"Adapter {name}: tensor {key} is not a LoRA factor; only plain LoRA is read."
+                    )
+                factors.setdefault(match["layer"], {})[match["factor"]] = tensors.get_tensor(key).float()
+    except (OSError, ValueError) as error:
+        raise ModelUnavailable(
+            f"Adapter {name}: {weights_path.name} cannot be read ({error}); copy it again."
+        ) from error
+    layers = {layer: _low_rank(name, layer, pair, rank) for layer, pair in factors.items()}
+    return Adapter(name, rank, scaling, adapter_sha256(folder), layers)
+
+
+def _plain_lora(config_path: Path, name: str) -> tuple[int, float]:
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelUnavailable(f"Adapter {name}: {config_path.name} is not JSON ({error}).") from error
+    if not isinstance(config, dict) or config.get("peft_type") != "LORA":
+        raise ModelUnavailable(f"Adapter {name}: peft_type must be LORA in {config_path.name}.")
+    for setting in _MUST_BE_OFF:
+        if config.get(setting):
+            raise ModelUnavailable(f"Adapter {name}: {setting} is set in {config_path.name}; only plain LoRA is read.")
+    if config.get("bias", "none") != "none" or config.get("fan_in_fan_out"):
+        raise ModelUnavailable(f"Adapter {name}: bias must be none and fan_in_fan_out false in {config_path.name}.")
+    rank, alpha = config.get("r"), config.get("lora_alpha")
+    if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK or not isinstance(alpha, int | float):
+        raise ModelUnavailable(
+            f"Adapter {name}: r must be 1 to {MAX_RANK} and lora_alpha a number in {config_path.name}."
+        )
+    return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
+
+
+def _low_rank(name: str, layer: str, pair: dict[str, torch.Tensor], rank: int) -> LowRank:
+    if set(pair) != {"A", "B"}:
+        raise ModelUnavailable(f"Adapter {name}: layer {layer} has only one of its two factors.")
+    a, b = pair["A"].t().contiguous(), pair["B"].t().contiguous()
+    if a.dim() != 2 or a.shape[1] != rank or b.shape[0] != rank:
+        raise ModelUnavailable(f"Adapter {name}: layer {layer} does not have rank {rank}.")
+    if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
+        raise ModelUnavailable(f"Adapter {name}: layer {layer} holds a value that is not finite; train it again.")
+    return LowRank(a, b)
+
+
+def check_fits(adapter: Adapter, linears: dict[str, MixedLinear]) -> None:
+    """Raise ModelUnavailable unless every layer of the adapter exists in the base with the same shape."""
+    for layer, pair in adapter.layers.items():
+        linear = linears.get(layer)
+        if linear is None:
+            raise ModelUnavailable(
+                f"Adapter {adapter.name} changes {layer}, which this base does not have: wrong base?"
+            )
+        if (pair.a.shape[0], pair.b.shape[1]) != (linear.in_features, linear.out_features):
+            raise ModelUnavailable(f"Adapter {adapter.name}: the shape of {layer} does not fit this base: wrong base?")
+
+
+def adapter_sha256(folder: Path) -> str:
+    """Hash of what an adapter is: its settings file and its weights."""
+    digest = hashlib.sha256()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        digest.update(name.encode())
+        digest.update((folder / name).read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,107 @@
+"""The chat format: one place that turns messages into tokens, for training and for generation alike.
+
+A tokenizer's own chat template is used where it has one. Base models have none; they get the LLM-jp-2/3
+format (source: the dataset module of LLM-jp's public instruction-tuning code).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from evaluation.errors import SettingsRejected
+from evaluation.types import Message
+
+LLM_JP_SYSTEM = "以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。"
+_USER = "\n\n### 指示:\n"
+_ASSISTANT = "\n\n### 応答:\n"
+
+
+@dataclass(frozen=True)
+class TrainingTokens:
+    """One conversation as token ids. `trained_on[i]` says whether `ids[i]` carries loss."""
+
+    ids: list[int]
+    trained_on: list[bool]
+
+
+class ChatFormat:
+    """Encodes conversations for one tokenizer.
+
+    Text between the markers is encoded with special tokens switched off, so a user who types
+    an end-of-text marker sends letters, not the marker.
+    """
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+        self.template: str | None = tokenizer.chat_template
+        # A base model goes on to write the next question by itself; the marker ends its reply.
+        self.stop: tuple[str, ...] = () if self.template else (_USER.rstrip(":\n"), "\n### 指示", "\n### 応答")
+
+    @property
+    def sha256(self) -> str:
+        """Hash of what turns messages into text, as part of a model's identity."""
+        source = self.template or f"llm-jp:{LLM_JP_SYSTEM}{_USER}{_ASSISTANT}"
+        return hashlib.sha256(source.encode()).hexdigest()
+
+    def prompt_ids(self, messages: Sequence[Message], system_prompt: str | None = None) -> list[int]:
+        """Token ids up to the point where the assistant's reply begins."""
+        if not messages or messages[-1].role != "user":
+            raise SettingsRejected("A conversation to continue must end with a user message.")
+        if self.template:
+            return self._templated(messages, system_prompt, reply_follows=True)
+        return self._llm_jp(messages, system_prompt).ids
+
+    def training_tokens(self, messages: Sequence[Message], system_prompt: str | None = None) -> TrainingTokens:
+        """Token ids of a whole conversation; every assistant turn and the end marker behind it carry loss."""
+        if self.template is None:
+            return self._llm_jp(messages, system_prompt)
+        ids: list[int] = []
+        trained_on: list[bool] = []
+        for end, message in enumerate(messages, start=1):
+            if message.role != "assistant":
+                continue
+            before = self._templated(messages[: end - 1], system_prompt, reply_follows=True)
+            after = self._templated(messages[:end], system_prompt, reply_follows=False)
+            if before[: len(ids)] != ids or after[: len(before)] != before:
+                raise SettingsRejected(
+                    "This model's chat template rewrites earlier turns, so the trained tokens cannot be told apart; "
+                    "train on single-turn conversations with it."
+                )
+            trained_on += [False] * (len(before) - len(ids)) + [True] * (len(after) - len(before))
+            ids = after
+        return TrainingTokens(ids, trained_on)
+
+    def _templated(self, messages: Sequence[Message], system_prompt: str | None, *, reply_follows: bool) -> list[int]:
+        turns = [{"role": m.role, "content": m.content} for m in messages]
+        if system_prompt is not None:
+            turns.insert(0, {"role": "system", "content": system_prompt})
+        text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=reply_follows)
+        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+
+    def _llm_jp(self, messages: Sequence[Message], system_prompt: str | None) -> TrainingTokens:
+        ids: list[int] = []
+        trained_on: list[bool] = []
+
+        def add(pieces: list[int], *, loss: bool) -> None:
+            ids.extend(pieces)
+            trained_on.extend([loss] * len(pieces))
+
+        bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        if bos is not None:
+            add([bos], loss=False)
+        pending = LLM_JP_SYSTEM if system_prompt is None else system_prompt
+        for message in messages:
+            if message.role == "assistant":
+                add([*self._plain(message.content), eos], loss=True)
+            elif message.role == "user":
+                add(self._plain(pending + _USER + message.content + _ASSISTANT), loss=False)
+                pending = ""
+            else:
+                pending = message.content
+        return TrainingTokens(ids, trained_on)
+
+    def _plain(self, text: str) -> list[int]:
+        return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
