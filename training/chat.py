@@ -38,7 +38,7 @@ class ChatFormat:
         self._tokenizer = tokenizer
         self.template: str | None = tokenizer.chat_template
         # A base model goes on to write the next question by itself; the marker ends its reply.
-        self.stop: tuple[str, ...] = () if self.template else (_USER.rstrip(":\n"), "\n### 指示", "\n### 応答")
+        self.stop: tuple[str, ...] = () if self.template else ("\n### 指示", "\n### 応答")
 
     @property
     def sha256(self) -> str:

@@ -1,0 +1,352 @@
+"""The in-process engine: one base model, any number of adapters, one thread that decodes everybody's batch.
+
+Requests of all callers share each forward pass; a new one joins between two steps. `cancel` and closing a
+stream take the row out before the next step, so stopping really stops the computing.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from evaluation.errors import ModelUnavailable, PromptTooLong
+from evaluation.types import FinishReason, ModelIdentity
+from playground.engine.adapters import Adapter, read_adapter
+from playground.engine.decoder import Decoder, Row
+from playground.engine.protocol import Chunk, Finish, GenerationRequest
+from playground.engine.text import TextStream
+from training.chat import ChatFormat
+from training.embedded import weights_sha256
+
+log = logging.getLogger(__name__)
+
+MAX_ROWS = 32  # rows decoded together; more wait their turn
+EMBED_ROWS = 16  # rows in one pass for hidden states
+
+
+@dataclass(eq=False)
+class _Active:
+    """A request on its way through the batch."""
+
+    request: GenerationRequest
+    row: Row
+    text: TextStream
+    out: queue.SimpleQueue[Chunk]
+    identity: str
+    asked: float  # monotonic seconds
+    first_token: float | None = None
+    cancelled: bool = False
+
+
+@dataclass
+class _Task:
+    """Work that must run on the decoding thread, between two steps."""
+
+    call: Any
+    done: threading.Event = field(default_factory=threading.Event)
+    value: Any = None
+    error: Exception | None = None
+
+
+class LocalEngine:
+    """Serves one base model under the id `base_id`, and each of its adapters under the adapter's name."""
+
+    def __init__(
+        self,
+        folder: Path,
+        adapters: Mapping[str, Path],
+        *,
+        base_id: str = "base",
+        max_context: int | None = None,
+    ) -> None:
+        """Load the model; takes seconds. `max_context` (tokens) bounds prompt plus reply below the model's own limit.
+
+        Raises ModelUnavailable when the folder or an adapter cannot be used or the self-test fails.
+        """
+        self._base_id = base_id
+        self._folder = folder
+        tokenizer, model = _load(folder)
+        self._tokenizer = tokenizer
+        self._chat = ChatFormat(tokenizer)
+        own_limit = getattr(model.config, "max_position_embeddings", None)
+        limits = [limit for limit in (own_limit, max_context) if limit is not None]
+        self.context: int | None = min(limits) if limits else None
+        self._stop_ids = _stop_ids(model, tokenizer)
+        self._base_sha256 = weights_sha256(folder)
+        on_cpu = next(model.parameters()).device.type == "cpu"
+        self.precision = f"{str(model.dtype).removeprefix('torch.')}{'+int8 weights' if on_cpu else ''}"
+        self._decoder = Decoder(model, int8=on_cpu)
+        self._adapters: dict[str, Adapter] = {}
+        self._waiting: list[_Active] = []
+        self._running: list[_Active] = []
+        self._tasks: list[_Task] = []
+        self._work = threading.Condition()
+        self._closed = False
+        self._set_adapters({name: read_adapter(path, name) for name, path in adapters.items()})
+        self._self_test()
+        self._thread = threading.Thread(target=self._run, name=f"decode-{base_id}", daemon=True)
+        self._thread.start()
+
+    def model_ids(self) -> list[str]:
+        """The base and its adapters."""
+        return [self._base_id, *self._adapters]
+
+    def identity(self, model: str) -> ModelIdentity:
+        """What `model` is. Raises ModelUnavailable for an unknown id."""
+        adapter = self._adapters.get(model)
+        if adapter is None and model != self._base_id:
+            raise ModelUnavailable(f"There is no model {model} here; choose one of {', '.join(self.model_ids())}.")
+        return ModelIdentity(
+            model=model,
+            base=f"{self._folder.name} ({self.precision})",
+            weights_sha256=self._base_sha256,
+            adapter_sha256=adapter.sha256 if adapter else None,
+            template_sha256=self._chat.sha256,
+        )
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        """Load one more adapter, or a new version of one, once the running batch is done.
+
+        Raises ModelUnavailable when it cannot be used; the others stay as they were.
+        """
+        adapter = read_adapter(folder, name)
+        self._on_thread(lambda: self._set_adapters({**self._adapters, name: adapter}), when_idle=True)
+
+    def stream(self, requests: Sequence[GenerationRequest]) -> Iterator[Chunk]:
+        """See `protocol.Engine.stream`."""
+        out: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
+        active = [self._prepare(request, out) for request in requests]
+        return self._follow(active, out)
+
+    def cancel(self, request_id: str) -> None:
+        """See `protocol.Engine.cancel`."""
+        with self._work:
+            for active in (*self._waiting, *self._running):
+                if active.request.id == request_id:
+                    active.cancelled = True
+            self._work.notify()
+
+    def hidden_states(self, texts: Sequence[str]) -> list[Tensor]:
+        """Last hidden states of the base, no adapter, [(tokens, features) float32], one per text."""
+        prompts = []
+        for text in texts:
+            ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
+            prompts.append([self._tokenizer.bos_token_id, *ids] if self._tokenizer.bos_token_id is not None else ids)
+        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
+        states: list[Tensor | None] = [None] * len(prompts)
+        for start in range(0, len(order), EMBED_ROWS):
+            group = order[start : start + EMBED_ROWS]
+            results = self._on_thread(lambda group=group: self._decoder.hidden([prompts[i] for i in group]))
+            for i, result in zip(group, results, strict=True):
+                states[i] = result
+        return [state for state in states if state is not None]
+
+    def close(self) -> None:
+        """Stop the thread; running requests finish as cancelled."""
+        with self._work:
+            self._closed = True
+            self._work.notify()
+        self._thread.join()
+
+    # What follows up to `_run` is called from any thread.
+
+    def _prepare(self, request: GenerationRequest, out: queue.SimpleQueue[Chunk]) -> _Active:
+        identity = self.identity(request.model).digest
+        ids = self._chat.prompt_ids(request.messages, request.sampling.system_prompt)
+        needed = len(ids) + request.sampling.max_tokens
+        if self.context is not None and needed > self.context:
+            raise PromptTooLong(
+                f"The prompt has {len(ids)} tokens and up to {request.sampling.max_tokens} are to be generated: {needed} in "
+                f"all, but {request.model} takes {self.context}. Shorten the text by {needed - self.context} tokens or lower max tokens."
+            )
+        adapter = None if request.model == self._base_id else request.model
+        row = Row(adapter, ids, request.sampling)
+        text = TextStream(self._tokenizer, self._chat.stop)
+        return _Active(request, row, text, out, identity, asked=time.monotonic())
+
+    def _follow(self, active: list[_Active], out: queue.SimpleQueue[Chunk]) -> Iterator[Chunk]:
+        with self._work:
+            if self._closed:
+                raise ModelUnavailable(f"The engine for {self._base_id} is shut down; start the app again.")
+            now = time.monotonic()
+            for one in active:
+                one.asked = now
+            self._waiting += active
+            self._work.notify()
+        unfinished = len(active)
+        try:
+            while unfinished:
+                chunk = out.get()
+                unfinished -= chunk.finish is not None
+                yield chunk
+        finally:
+            for one in active:
+                one.cancelled = True
+
+    def _on_thread(self, call: Any, *, when_idle: bool = False) -> Any:
+        task = _Task(call)
+        with self._work:
+            if when_idle:
+                # Adapters may change only between batches.
+                self._work.wait_for(lambda: not self._running and not self._waiting)
+            self._tasks.append(task)
+            self._work.notify_all()
+        task.done.wait()
+        if task.error is not None:
+            raise task.error
+        return task.value
+
+    # From here on everything runs on the decoding thread (or before it is started).
+
+    def _run(self) -> None:
+        while True:
+            with self._work:
+                self._work.wait_for(lambda: self._closed or self._waiting or self._running or self._tasks)
+                closed, tasks, self._tasks = self._closed, self._tasks, []
+                # A batch of 32 must not be grown by strangers until it has room again.
+                free = MAX_ROWS - len(self._running)
+                joining, self._waiting = self._waiting[:free], self._waiting[free:]
+                self._running += joining
+            for task in tasks:
+                self._do(task)
+            try:
+                if closed:
+                    for active in (*self._running, *self._waiting):
+                        self._finish(active, "cancelled")
+                    return
+                self._advance(joining)
+            except Exception as error:  # one bad step must not end the engine for everybody
+                log.exception("decoding failed")
+                self._fail_all(error)
+
+    def _do(self, task: _Task) -> None:
+        try:
+            task.value = task.call()
+        except Exception as error:  # handed to the caller, who raises it
+            task.error = error
+        task.done.set()
+
+    def _advance(self, joining: list[_Active]) -> None:
+        cancelled = [active for active in self._running if active.cancelled]
+        for active in cancelled:
+            self._finish(active, "cancelled")
+        self._retire(cancelled)
+        joining = [active for active in joining if active not in cancelled]
+        if joining:
+            self._decoder.admit([active.row for active in joining])
+        elif self._running:
+            self._decoder.step()
+        drawn = joining or self._running
+        self._retire([active for active in drawn if self._deliver(active)])
+
+    def _retire(self, ended: list[_Active]) -> None:
+        if not ended:
+            return
+        self._decoder.drop([active.row for active in ended])
+        with self._work:
+            self._running = [a for a in self._running if a not in ended]
+            self._work.notify_all()
+
+    def _deliver(self, active: _Active) -> bool:
+        """Send the newest token of a row on. Returns whether the row has ended."""
+        token, count = active.row.ids[-1], len(active.row.ids)
+        if active.first_token is None:
+            active.first_token = time.monotonic()
+        if token in self._stop_ids:
+            self._finish(active, "stop", active.text.flush())
+            return True
+        text, stopped = active.text.push(token)
+        if stopped:
+            self._finish(active, "stop", text)
+            return True
+        if count >= active.request.sampling.max_tokens:
+            self._finish(active, "length", text + active.text.flush())
+            return True
+        if text:
+            active.out.put(Chunk(active.request.id, active.identity, text, count))
+        return False
+
+    def _finish(self, active: _Active, reason: FinishReason, text: str = "", error: str | None = None) -> None:
+        finish = Finish(
+            reason=reason,
+            tokens=len(active.row.ids),
+            prompt_tokens=len(active.row.prompt_ids),
+            seconds=time.monotonic() - active.asked,
+            ttft_s=None if active.first_token is None else active.first_token - active.asked,
+            error=error,
+        )
+        active.out.put(Chunk(active.request.id, active.identity, text, len(active.row.ids), finish))
+
+    def _fail_all(self, error: Exception) -> None:
+        for active in self._running:
+            self._finish(
+                active,
+                "error",
+                error=f"Generation failed ({type(error).__name__}); the log has the details. Try again.",
+            )
+        self._decoder.drop(self._decoder.rows)
+        with self._work:
+            self._running = []
+            self._work.notify_all()
+
+    def _set_adapters(self, adapters: dict[str, Adapter]) -> None:
+        if self._base_id in adapters:
+            raise ModelUnavailable(f"An adapter cannot be named {self._base_id}; that means no adapter.")
+        self._decoder.set_adapters(list(adapters.values()))
+        self._adapters = adapters
+
+    def _self_test(self) -> None:
+        """Prove which weights answer: an adapter changes the logits, no adapter leaves the base's exactly.
+
+        Raises ModelUnavailable when an adapter does nothing or leaks into a row that does not name it.
+        """
+        prompt = self._tokenizer("自己診断", add_special_tokens=True).input_ids
+        for name in self._adapters:
+            alone = self._decoder.logits([prompt, prompt], [None, None])
+            mixed = self._decoder.logits([prompt, prompt], [None, name])
+            if not torch.equal(mixed[0], alone[0]):
+                raise ModelUnavailable(
+                    f"Self-test: adapter {name} changes a row that does not name it. Report this as a bug."
+                )
+            if torch.equal(mixed[1], alone[1]):
+                raise ModelUnavailable(f"Self-test: adapter {name} changes nothing; it is empty or not for this base.")
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    if not (folder / "config.json").is_file():
+        raise ModelUnavailable(f"{folder} holds no config.json; name a folder with a transformers model.")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, dtype=preferred_dtype(), trust_remote_code=False, use_safetensors=True, local_files_only=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ModelUnavailable(f"The model in {folder} cannot be loaded: {first_line}") from error
+    return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def preferred_dtype() -> torch.dtype:
+    """bfloat16 where the hardware multiplies it, float32 elsewhere."""
+    if torch.cuda.is_available():
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+    # Without AVX-512 or AMX support a bfloat16 product is emulated, slower than float32.
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+def _stop_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+    """Every token that ends a reply: the generation config may list several, the tokenizer knows one."""
+    named = model.generation_config.eos_token_id
+    ids = [] if named is None else [named] if isinstance(named, int) else list(named)
+    return frozenset([*ids, *([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])])
