@@ -1,4 +1,4 @@
-"""The nouns: Prompt, Response, Judgement, Rating, Label, and what identifies a model.
+"""The nouns: Prompt, Response, Judgement, Pair, Rating, Label, and what identifies a model.
 
 Every key is a content hash, so that importing or resuming twice changes nothing.
 """
@@ -161,6 +161,28 @@ def judgement_key(response: str, judge_identity: str, scale: Scale, attempt: int
 
 
 @dataclass(frozen=True)
+class Pair:
+    """Two Responses to the same Prompt, and which side of the screen each stood on.
+
+    `question` is what was asked in this turn: in a conversation it is the last user message, which
+    need not be the Prompt's first question. `turn` counts the user messages so far, from 1.
+    """
+
+    key: str
+    prompt_id: str
+    question: str
+    left: str  # response key
+    right: str  # response key
+    turn: int = 1
+    created_at: str = ""
+
+
+def pair_key(prompt_id: str, left: str, right: str, turn: int) -> str:
+    """Key of a Pair: prompt + the two response keys in order + turn."""
+    return content_key("pair", prompt_id, left, right, turn)
+
+
+@dataclass(frozen=True)
 class Rating:
     """A person's vote on a Pair: two Responses to the same Prompt."""
 
@@ -182,7 +204,7 @@ class Label:
     rater: str
 
 
-def to_json(record: Prompt | Response | Judgement | Rating | Label) -> dict[str, Any]:
+def to_json(record: Prompt | Response | Judgement | Pair | Rating | Label) -> dict[str, Any]:
     """The record as a JSON-ready dict, None and empty fields included."""
     return asdict(record)
 

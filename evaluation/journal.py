@@ -1,0 +1,351 @@
+"""The run folder: append-only JSON lines that are the truth about a Run.
+
+`runs/<run id>/` holds `run.json` (kind, frozen settings, identities, versions, seed), one journal per
+noun (`responses.jsonl`, `judgements.jsonl`, ...), `events.jsonl` and `lock`. A folder has one writer,
+which holds an flock on `lock` for life; anybody may read at any time. A line that was cut off by a
+crash is not a record: readers stop before it and the next writer removes it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import threading
+from collections.abc import Hashable, Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from platform import python_version
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from evaluation.disk import DiskRefused, LockHeld, lock_held, sync_folder, take_lock, told_to_people, write_json
+from evaluation.errors import SettingsRejected, UserFacingError
+from evaluation.records import BadLine, Event, EventName, Journal, Record, one_line, read_records
+from evaluation.types import Judgement, Pair, Prompt, Rating, Response
+
+__all__ = [
+    "BadLine",
+    "DiskRefused",
+    "Event",
+    "RunBusy",
+    "RunFolder",
+    "RunInfo",
+    "RunUnreadable",
+    "create_run",
+    "parse_run",
+    "read_records",
+    "read_run",
+    "remove_run",
+    "run_status",
+    "utc_now",
+]
+
+SCHEMA_VERSION = 1
+SYNC_SECONDS = 1.0  # how much of a run a power cut may take when nobody asked for durability
+
+RunKind = Literal["chat", "benchmark", "training", "judging"]
+RunStatus = Literal["queued", "running", "finished", "failed", "cancelled", "lost"]
+_LIFECYCLE: tuple[EventName, ...] = ("started", "finished", "failed", "cancelled")
+# As encode_record writes it; inside a JSON string the quotes would be escaped.
+_LIFECYCLE_LINE = re.compile(rb',"event":"(started|finished|failed|cancelled)","at":"')
+
+# Kept in run.json so that a number can be traced to the software that made it.
+_LIBRARIES = ("torch", "transformers", "peft", "openai", "vllm", "gradio", "duckdb", "scipy", "statsmodels")
+
+_SECRET_NAME = re.compile(
+    r"(?i)(^|[^a-z])(pass(word|wd|phrase)|secret|credentials?|authorization|bearer|cookie)([^a-z]|$)"
+    r"|(api|access|private|secret)[_-]?key|(^|(hf|auth|access|api|refresh|session|bearer)[_-]?)token$"
+)
+_SECRET_VALUE = re.compile(r"\b(sk-[A-Za-z0-9_-]{16,}|hf_[A-Za-z0-9]{16,}|Bearer\s+\S{16,})")
+
+
+class RunBusy(UserFacingError):
+    """Another process or thread is writing this run folder."""
+
+
+class RunUnreadable(UserFacingError):
+    """run.json is missing, damaged, or of a newer version of this project."""
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What run.json says: fixed when the Run is created, never changed after.
+
+    `settings` holds what the work was asked to do, `identities` maps a model or judge id to its
+    identity as a dict, `versions` a library to its version. `seed` is None where every Response
+    carries its own.
+    """
+
+    run_id: str
+    kind: RunKind
+    created_at: str  # ISO 8601, UTC
+    settings: Mapping[str, Any]
+    identities: Mapping[str, Mapping[str, Any]]
+    versions: Mapping[str, str]
+    seed: int | None
+    schema_version: int
+
+
+_RUN_INFO = TypeAdapter(RunInfo)
+
+
+def utc_now() -> str:
+    """The time as ISO 8601 in UTC with milliseconds, so that text order is time order."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class RunFolder:
+    """A run folder open for writing. Methods may be called from several threads.
+
+    Close it, or use it as a context manager: closing syncs and lets the lock go. A child that was
+    forked keeps the lock until it ends too, so a free lock means that the whole group is gone.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Take the folder's lock. Raises RunUnreadable, RunBusy or DiskRefused."""
+        self.path = path
+        self.info = read_run(path)
+        try:
+            with told_to_people(path / "lock"):
+                self._lock_fd = take_lock(path / "lock")
+        except LockHeld as held:
+            raise RunBusy(
+                f"{path} is being written by process {held.holder or 'unknown'}. "
+                "Wait until that run ends or cancel it, then try again."
+            ) from None
+        self._journals: dict[str, Journal] = {}
+        self._mutex = threading.Lock()
+        self._closing = threading.Event()
+        self._syncer: threading.Thread | None = None
+        self._sync_error: DiskRefused | None = None
+        self._last_seq: int | None = None
+
+    @classmethod
+    def open(cls, path: Path) -> Self:
+        """Open an existing run folder for append, to start it or to resume it."""
+        return cls(path)
+
+    def keys(self, journal: str) -> frozenset[Hashable]:
+        """Keys that are already there. Resume is what is planned minus these."""
+        with self._mutex:
+            return frozenset(self._journal(journal).keys)
+
+    def record_prompt(self, prompt: Prompt, *, durable: bool = False) -> bool:
+        """Write a Prompt once per id. Returns whether it was new."""
+        return self._append("prompts", prompt, durable)
+
+    def record_response(self, response: Response, *, durable: bool = False) -> bool:
+        """Write a Response once per key. Returns whether it was new."""
+        return self._append("responses", response, durable)
+
+    def record_judgement(self, judgement: Judgement, *, durable: bool = False) -> bool:
+        """Write a Judgement once per key. Returns whether it was new."""
+        return self._append("judgements", judgement, durable)
+
+    def record_pair(self, pair: Pair, *, durable: bool = False) -> bool:
+        """Write a Pair once per key. Returns whether it was new."""
+        return self._append("pairs", pair, durable)
+
+    def record_rating(self, rating: Rating, *, durable: bool = False) -> bool:
+        """Write a Rating once per key. Returns whether it was new."""
+        return self._append("ratings", rating, durable)
+
+    def event(self, name: EventName, /, **data: Any) -> int:
+        """Number and write an event; return its `seq`. The first and the last of a Run are durable at once."""
+        with self._mutex:
+            journal = self._journal("events")
+            if self._last_seq is None:
+                self._last_seq = max((int(str(key)) for key in journal.keys), default=0)
+            seq = self._last_seq + 1
+            self._append_locked("events", Event(seq, name, utc_now(), data), name in _LIFECYCLE)
+            self._last_seq = seq
+        return seq
+
+    def _append(self, journal: str, record: Record, durable: bool) -> bool:
+        with self._mutex:
+            return self._append_locked(journal, record, durable)
+
+    def _append_locked(self, journal: str, record: Record, durable: bool) -> bool:
+        if self._sync_error is not None:
+            raise self._sync_error
+        fresh = self._journal(journal).append(record, durable=durable)
+        if not durable and self._syncer is None:
+            self._syncer = threading.Thread(target=self._sync_every_second, name="journal-sync", daemon=True)
+            self._syncer.start()
+        return fresh
+
+    def _journal(self, name: str) -> Journal:
+        if self._closing.is_set():
+            raise RuntimeError(f"{self.path} is closed.")
+        if name not in self._journals:
+            self._journals[name] = Journal(self.path / f"{name}.jsonl")
+        return self._journals[name]
+
+    def _sync_every_second(self) -> None:
+        while not self._closing.wait(SYNC_SECONDS):
+            with self._mutex:
+                try:
+                    for journal in self._journals.values():
+                        journal.sync()
+                except DiskRefused as error:
+                    # Raised by the next append: nobody waits for this thread, and after a failed fsync
+                    # a second one may report success for pages that are lost.
+                    self._sync_error = error
+                    return
+
+    def close(self) -> None:
+        """Bring everything to disk and let the lock go. Raises DiskRefused after letting it go."""
+        if self._closing.is_set():
+            return
+        self._closing.set()
+        if self._syncer is not None:
+            self._syncer.join()
+        errors = [] if self._sync_error is None else [self._sync_error]
+        with self._mutex:
+            for journal in self._journals.values():
+                try:
+                    journal.close()
+                except DiskRefused as error:
+                    errors.append(error)
+            os.close(self._lock_fd)
+        if errors:
+            raise errors[0]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def create_run(
+    runs: Path,
+    kind: RunKind,
+    settings: Mapping[str, Any],
+    identities: Mapping[str, Mapping[str, Any]],
+    *,
+    seed: int | None = None,
+) -> RunFolder:
+    """Create a run folder under `runs` and return it open for writing.
+
+    It appears whole or not at all. Its id sorts by time. Raises SettingsRejected when `settings` or
+    `identities` hold what looks like a secret, DiskRefused when the disk refuses.
+    """
+    refuse_secrets(settings, "settings")
+    refuse_secrets(identities, "identities")
+    now = datetime.now(UTC)
+    run_id = f"{now:%Y%m%dT%H%M%S}{now.microsecond // 1000:03d}-{secrets.token_hex(3)}"
+    info = RunInfo(run_id, kind, utc_now(), settings, identities, library_versions(), seed, SCHEMA_VERSION)
+    staged, path = runs / f".new-{run_id}", runs / run_id
+    with told_to_people(path):
+        staged.mkdir(parents=True)
+        write_json(staged / "run.json", asdict(info))
+        staged.rename(path)
+        sync_folder(runs)
+    return RunFolder.open(path)
+
+
+def remove_run(path: Path) -> None:
+    """Remove a run folder and everything in it. Raises RunBusy while it is being written."""
+    gone = path.with_name(f".removed-{path.name}")
+    with RunFolder.open(path), told_to_people(path):
+        path.rename(gone)  # first, so that a crash in between leaves no half run behind
+    with told_to_people(path):
+        shutil.rmtree(gone)
+
+
+def parse_run(text: str | bytes) -> RunInfo:
+    """The RunInfo in the text of a run.json. Raises ValueError, in one line, if it is not one."""
+    try:
+        info: RunInfo = _RUN_INFO.validate_json(text, strict=True)
+    except ValidationError as error:
+        raise ValueError(one_line(error)) from None
+    return info
+
+
+def read_run(path: Path) -> RunInfo:
+    """What run.json in the folder says. Raises RunUnreadable."""
+    file = path / "run.json"
+    try:
+        info = parse_run(file.read_bytes())
+    except OSError as error:
+        raise RunUnreadable(f"{file} cannot be read: {error.strerror}. Check the folder's name and rights.") from None
+    except ValueError as error:
+        raise RunUnreadable(f"{file} is damaged ({error}). Restore it or remove the folder.") from None
+    if info.schema_version > SCHEMA_VERSION:
+        raise RunUnreadable(
+            f"{file} has schema version {info.schema_version}, newer than {SCHEMA_VERSION}. Update this program."
+        )
+    return info
+
+
+def run_status(path: Path) -> RunStatus:
+    """Where the Run stands, from its events and whether a writer lives. Raises RunUnreadable.
+
+    A Run that started and has neither an end nor a writer is lost: it was killed, and may be resumed.
+    A conversation has no end to wait for; it counts as finished.
+    """
+    if read_run(path).kind == "chat":
+        return "finished"
+    held = lock_held(path / "lock")
+    # After the lock: a writer that ends between the two looks has written its last event by now.
+    match _last_lifecycle_event(path / "events.jsonl"):
+        case "finished" | "failed" | "cancelled" as end:
+            return end
+        case last:
+            return "running" if held else "queued" if last is None else "lost"
+
+
+def _last_lifecycle_event(events: Path) -> str | None:
+    """The newest of started, finished, failed and cancelled, read from the end: metrics before it are many."""
+    if not events.exists():
+        return None
+    with events.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        later, torn = b"", True
+        while end > 0:
+            start = max(0, end - (1 << 16))
+            file.seek(start)
+            block = file.read(end - start) + later
+            if torn:
+                block = block[: block.rfind(b"\n") + 1]
+                torn = not block
+            if found := _LIFECYCLE_LINE.findall(block):
+                return str(found[-1].decode())
+            later, end = block[:64], start  # an event may lie across two blocks
+    return None
+
+
+def refuse_secrets(value: object, where: str) -> None:
+    """Raise SettingsRejected if a key's name or a text in `value` looks like a secret; the text is not repeated."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            if _SECRET_NAME.search(str(name)):
+                raise SettingsRejected(f"{where}.{name} looks like a secret. Keep keys in the environment or in .env.")
+            refuse_secrets(inner, f"{where}.{name}")
+    elif isinstance(value, list | tuple):
+        for number, inner in enumerate(value):
+            refuse_secrets(inner, f"{where}[{number}]")
+    elif isinstance(value, str) and _SECRET_VALUE.search(value):
+        raise SettingsRejected(f"{where} holds what looks like a key. Keep keys in the environment or in .env.")
+
+
+@cache
+def library_versions() -> Mapping[str, str]:
+    """Versions of Python and of the installed libraries that shape a result."""
+    versions = {"python": python_version()}
+    for name in _LIBRARIES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue  # not every worker has every library, and absence is shown by absence
+    return versions

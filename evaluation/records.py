@@ -1,0 +1,186 @@
+"""Journals: append-only files of one JSON object a line, one file for each noun.
+
+A line that was cut off by a crash is not a record: readers stop before it and the next writer removes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Hashable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import TypeAdapter, ValidationError
+
+from evaluation.disk import sync_folder, told_to_people, utf8
+from evaluation.types import Judgement, Pair, Prompt, Rating, Response
+
+EventName = Literal["started", "progress", "metric", "heartbeat", "warning", "finished", "failed", "cancelled"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened in a Run. `seq` numbers the events of a Run from 1, without gaps."""
+
+    seq: int
+    event: EventName
+    at: str  # ISO 8601, UTC
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BadLine:
+    """A journal line that is not a record. `line` counts from 1; `reason` never quotes the line."""
+
+    file: str
+    line: int
+    reason: str
+
+
+Record = Prompt | Response | Judgement | Pair | Rating | Event
+
+# Each journal's noun, and the field that says two lines are the same record.
+JOURNALS: Mapping[str, tuple[TypeAdapter[Any], str]] = {
+    "prompts": (TypeAdapter(Prompt), "id"),
+    "responses": (TypeAdapter(Response), "key"),
+    "judgements": (TypeAdapter(Judgement), "key"),
+    "pairs": (TypeAdapter(Pair), "key"),
+    "ratings": (TypeAdapter(Rating), "key"),
+    "events": (TypeAdapter(Event), "seq"),
+}
+
+
+def one_line(error: ValidationError) -> str:
+    """What is wrong and in which field, without the value: rows are offensive, and may be private."""
+    problems = error.errors(include_input=False, include_url=False, include_context=False)
+    return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'line'}: {p['msg']}" for p in problems[:3])
+
+
+def parse_record(journal: str, line: str | bytes) -> Record:
+    """The record in one line of the journal of that name. Raises ValueError, in one line, if it is not one."""
+    try:
+        record: Record = JOURNALS[journal][0].validate_json(line, strict=True)
+    except ValidationError as error:
+        raise ValueError(one_line(error)) from None
+    return record
+
+
+def encode_record(journal: str, record: Record) -> bytes:
+    """The record as one JSON line, read back once before it is trusted.
+
+    Half of a surrogate pair, which a stream cut between two chunks leaves, is mended (`utf8`).
+    Raises ValueError for what a reader would refuse, such as NaN or a float where an int belongs.
+    """
+    line = utf8(json.dumps(asdict(record), ensure_ascii=False, allow_nan=False, separators=(",", ":")))
+    parse_record(journal, line)
+    return line + b"\n"
+
+
+def read_records(path: Path, offset: int = 0) -> Iterator[tuple[Record | BadLine, int]]:
+    """Yield (record, offset after it) for each whole line of a journal from byte `offset` on.
+
+    `offset` is 0 or an offset this function gave. What follows the last newline is still being
+    written, or was cut off, and is not read. A missing file holds no records.
+    """
+    if not path.exists():
+        return
+    with path.open("rb") as file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record: Record | BadLine = parse_record(path.stem, line)
+            except ValueError as error:
+                record = BadLine(path.name, lines_before(path, offset) + 1, str(error))
+            offset += len(line)
+            yield record, offset
+
+
+def lines_before(path: Path, offset: int) -> int:
+    """How many lines end at or before byte `offset`."""
+    lines = 0
+    with path.open("rb") as file:
+        while offset > 0 and (block := file.read(min(offset, 1 << 20))):
+            lines += block.count(b"\n")
+            offset -= len(block)
+    return lines
+
+
+class Journal:
+    """One append-only file of a run folder. Not safe across threads by itself: RunFolder locks around it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open for append, cut a torn last line off, and learn which keys are there."""
+        self.path = path
+        self._name, self._key = path.stem, JOURNALS[path.stem][1]
+        existed = path.exists()
+        with told_to_people(path):
+            self._fd = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            self._size = self._whole_lines()
+            os.ftruncate(self._fd, self._size)
+            if not existed:
+                sync_folder(path.parent)
+        self._dirty = True  # a writer that was killed may have left lines that no fsync followed
+        self._damaged = False
+        self.keys: set[Hashable] = {
+            getattr(record, self._key) for record, _ in read_records(path) if not isinstance(record, BadLine)
+        }
+
+    def _whole_lines(self) -> int:
+        """Bytes up to and including the last newline."""
+        end = os.fstat(self._fd).st_size
+        while end > 0:
+            start = max(0, end - (1 << 16))
+            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
+            if newline >= 0:
+                return start + newline + 1
+            end = start
+        return 0
+
+    def append(self, record: Record, *, durable: bool) -> bool:
+        """Write the record unless its key is there; return whether it was written.
+
+        With `durable` the record, old or new, is on disk on return. Raises DiskRefused and leaves
+        the file as it was when the disk refuses; ValueError for a record no reader would accept.
+        """
+        key: Hashable = getattr(record, self._key)
+        fresh = key not in self.keys
+        if fresh:
+            self._write(encode_record(self._name, record))
+            self.keys.add(key)
+        if durable:
+            self.sync()
+        return fresh
+
+    def _write(self, line: bytes) -> None:
+        with told_to_people(self.path):
+            if self._damaged:
+                os.ftruncate(self._fd, self._size)
+                self._damaged = False
+            try:
+                written = os.write(self._fd, line)
+                # A full disk shows first as a short write; the next one says why.
+                while written < len(line):
+                    written += os.write(self._fd, line[written:])
+            except OSError:
+                self._damaged = True  # readers stop before the partial line; the next write, or writer, cuts it off
+                raise
+        self._size += len(line)
+        self._dirty = True
+
+    def sync(self) -> None:
+        """Bring every line to disk. Raises DiskRefused."""
+        if self._dirty:
+            with told_to_people(self.path):
+                os.fsync(self._fd)
+            self._dirty = False
+
+    def close(self) -> None:
+        """Sync and close. Raises DiskRefused; the file is closed all the same."""
+        try:
+            self.sync()
+        finally:
+            os.close(self._fd)

@@ -1,0 +1,125 @@
+"""What can be chosen here: models, adapters, suites, judges, and how each id is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from evaluation.judge.embedded import EmbeddedJudge
+
+from evaluation.errors import AccessMissing, ModelUnavailable
+from evaluation.judge.openai_judge import OpenAIJudge
+from evaluation.judge.protocol import Judge
+from evaluation.prompts.suites import Suite, list_suites, load_suite
+from playground.engine.endpoint import EndpointEngine
+from playground.engine.local import LocalEngine
+from playground.engine.router import Router
+from playground.settings import Settings
+from training.embedded import ensure_embedded
+
+SHIPPED_ADAPTERS = Path(__file__).resolve().parents[1] / "training" / "adapters"
+DEFAULT_PAIR = ("general", "answercarefully-sample")
+DEFAULT_JUDGE = "embedded"
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that can be named in a request."""
+
+    id: str
+    kind: Literal["base", "adapter", "endpoint"]
+    where: str  # folder or origin, for people
+
+
+def adapters(settings: Settings) -> dict[str, Path]:
+    """Adapters of the embedded model by name: the shipped ones, then the user's own under home/adapters.
+
+    A user's adapter never takes a shipped one's name: which of two answered must be impossible to miss.
+    """
+    found: dict[str, Path] = {}
+    for root in (SHIPPED_ADAPTERS, settings.home / "adapters"):
+        for config in sorted(root.glob("*/adapter_config.json")):
+            found.setdefault(config.parent.name, config.parent)
+    # The default pair leads the list.
+    return {name: found[name] for name in sorted(found, key=lambda n: (n not in DEFAULT_PAIR, n != DEFAULT_PAIR[0], n))}
+
+
+def models(settings: Settings) -> list[ModelEntry]:
+    """Everything offered without loading anything."""
+    entries = [ModelEntry("base", "base", "Gemma 3 270M, embedded")]
+    entries += [ModelEntry(name, "adapter", str(folder)) for name, folder in adapters(settings).items()]
+    entries += [ModelEntry(f"openai:{n}", "endpoint", settings.openai_base_url) for n in settings.openai_models]
+    return entries
+
+
+def build_router(settings: Settings) -> Router:
+    """The engine in front of all engines. Nothing is loaded yet."""
+
+    def load_embedded(report: Callable[[str], None]) -> LocalEngine:
+        report("looking for the embedded model")
+        folder = ensure_embedded(settings.home, report)
+        report("loading the embedded model and its adapters")
+        return LocalEngine(folder, adapters(settings), max_context=settings.max_context)
+
+    endpoints = []
+    if settings.openai_models:
+        endpoints.append(EndpointEngine(settings.openai_base_url, settings.openai_key, settings.openai_models))
+    return Router(
+        embedded_ids=lambda: ["base", *adapters(settings)],
+        load_embedded=load_embedded,
+        endpoints=endpoints,
+        load_other=lambda model: _open_checkpoint(model, settings),
+    )
+
+
+def _open_checkpoint(model: str, settings: Settings) -> LocalEngine:
+    kind, _, name = model.partition(":")
+    folder = Path(name).expanduser() if kind == "path" else _download(name, settings)
+    return LocalEngine(folder, {}, base_id=model, max_context=settings.max_context)
+
+
+def _download(name: str, settings: Settings) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
+
+    token = settings.hf_token.get_secret_value() if settings.hf_token else None
+    try:
+        folder = snapshot_download(name, token=token, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"])
+    except GatedRepoError as error:
+        raise AccessMissing(
+            f"hub:{name} is gated; request access on https://huggingface.co/{name} and put HF_TOKEN in .env."
+        ) from error
+    except (RepositoryNotFoundError, HFValidationError) as error:
+        raise ModelUnavailable(
+            f"There is no model {name} on the hub that this token can see; check the name."
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise ModelUnavailable(
+            f"hub:{name} cannot be fetched ({type(error).__name__}); check the network, or use path:FOLDER."
+        ) from error
+    return Path(folder)
+
+
+def suites(settings: Settings) -> list[Suite]:
+    """The sample suites and everything imported."""
+    return [load_suite(name, settings.home) for name in list_suites(settings.home)]
+
+
+def judges(settings: Settings, router: Router) -> Mapping[str, Callable[[], Judge]]:
+    """Judge ids offered here, each with the function that opens it."""
+    offered: dict[str, Callable[[], Judge]] = {DEFAULT_JUDGE: lambda: EmbeddedJudge(router.embedded().hidden_states)}
+    if settings.openai_key is not None:
+        offered[f"openai:{settings.judge_model}"] = lambda: judge(f"openai:{settings.judge_model}", settings, router)
+    return offered
+
+
+def judge(judge_id: str, settings: Settings, router: Router) -> Judge:
+    """Open a judge by id: `embedded` or `openai:MODEL`. Raises ModelUnavailable or AccessMissing."""
+    kind, _, name = judge_id.partition(":")
+    if judge_id == DEFAULT_JUDGE:
+        return EmbeddedJudge(router.embedded().hidden_states)
+    if kind == "openai" and name:
+        return OpenAIJudge(name, base_url=settings.openai_base_url, api_key=settings.openai_key)
+    raise ModelUnavailable(f"There is no judge {judge_id}; use {DEFAULT_JUDGE} or openai:MODEL.")

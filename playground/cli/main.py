@@ -1,0 +1,39 @@
+"""The argument parser and the exit status."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+
+from evaluation.errors import ImportRejected, SettingsRejected, UserFacingError
+from playground.cli import ask, data, info, runs, train
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status."""
+    # transformers' progress bars would mix with ours, and nothing here may ask a hub by itself.
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    parser = argparse.ArgumentParser(prog="python -m playground", description=__doc__)
+    parser.description = "AnswerCarefully Playground on the command line."
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for family in (info, ask, data, train, runs):
+        family.add(commands)
+    options = parser.parse_args(arguments)  # exits with 2 on a wrong call
+    try:
+        options.run(options)
+    except (SettingsRejected, ImportRejected) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except UserFacingError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("Interrupted; what was recorded is kept.", file=sys.stderr)
+        return 1
+    except BrokenPipeError:  # `| head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0

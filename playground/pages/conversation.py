@@ -1,0 +1,258 @@
+"""One visitor's conversation with two models, and the pumps that stream and judge a turn of it. Knows nothing of Gradio.
+
+Values are replaced, never changed in place, except `Running`: the Stop button must reach a stream that is already going.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from evaluation.judge.protocol import Exchange, Judge
+from evaluation.types import Choice, Judgement, Message, Pair, Prompt, Response, Sampling, content_key, response_key
+from playground.engine.protocol import Engine, Finish, GenerationRequest
+
+Side = Literal["left", "right"]
+SIDES: tuple[Side, ...] = get_args(Side)
+
+# Screen updates per second while both sides write: smooth to read, and cheap enough beside a model on the same two cores.
+UPDATES_PER_SECOND = 13.0
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One question put to both models, and what came of it so far."""
+
+    prompt: Prompt
+    models: Mapping[Side, str]
+    samplings: Mapping[Side, Sampling]
+    history: Mapping[Side, tuple[Message, ...]]  # what each side was sent before this question
+    attempt: int = 0
+    responses: Mapping[Side, Response] = field(default_factory=dict)
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    def messages(self, side: Side) -> tuple[Message, ...]:
+        """What that side is sent: its own history and this question."""
+        return (*self.history[side], Message("user", self.prompt.question))
+
+    @property
+    def answered(self) -> bool:
+        """Both sides have an answer that a person can compare."""
+        return all(side in self.responses and self.responses[side].finish_reason != "error" for side in SIDES)
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """The turns of one conversation, oldest first. `log_id` names it in the chat log once a turn was kept."""
+
+    turns: tuple[Turn, ...] = ()
+    log_id: str | None = None
+
+    @property
+    def last(self) -> Turn | None:
+        return self.turns[-1] if self.turns else None
+
+    def with_turn(self, turn: Turn) -> Conversation:
+        """The same conversation with the turn of that id replaced; unchanged when it is no longer part of it."""
+        return replace(self, turns=tuple(turn if old.id == turn.id else old for old in self.turns))
+
+    def has(self, turn: Turn) -> bool:
+        return any(old.id == turn.id for old in self.turns)
+
+    def history(self, side: Side) -> tuple[Message, ...]:
+        """What that side has said and heard.
+
+        A question that either side did not answer is left out of both: chat formats alternate the roles, and two
+        models that were not asked the same cannot be compared.
+        """
+        messages: list[Message] = []
+        for turn in self.turns:
+            if all(turn.responses[side].text.strip() for side in SIDES if side in turn.responses) and turn.responses:
+                messages += [Message("user", turn.prompt.question), Message("assistant", turn.responses[side].text)]
+        return tuple(messages)
+
+
+@dataclass
+class Running:
+    """The requests of the turn that is being streamed, and which sides the visitor has stopped.
+
+    Changed in place on purpose: the Stop handler and the stream hold the same object.
+    """
+
+    ids: dict[Side, str] = field(default_factory=lambda: {side: f"{side}-{uuid.uuid4().hex}" for side in SIDES})
+    stopped: set[Side] = field(default_factory=set)
+    active: bool = True
+
+    def stop(self, engine: Engine, sides: Sequence[Side]) -> None:
+        """End those sides within one token. Also holds when the stream has not begun yet."""
+        for side in sides:
+            self.stopped.add(side)
+            engine.cancel(self.ids[side])
+
+
+@dataclass
+class Session:
+    """What one visitor's Compare page holds, in one gr.State. Changed in place.
+
+    Voting and judging go on beside each other and beside the next question, so each writes to a place of its own:
+    `judgements` by response key, `choices` by turn id. A state that every handler returned would lose one of them.
+    """
+
+    conversation: Conversation = field(default_factory=Conversation)
+    running: Running = field(default_factory=lambda: Running(active=False))
+    prompt: Prompt | None = None  # the Prompt of a suite whose question is in the box, as long as it is unedited
+    judgements: dict[str, Judgement] = field(default_factory=dict)
+    choices: dict[str, Choice] = field(default_factory=dict)
+    pairs: dict[str, Pair] = field(default_factory=dict)  # by turn id, as the chat log keeps them
+    judging: set[str] = field(default_factory=set)  # ids of turns a judge is reading
+    problem: str = ""  # why the last question was refused, shown under the box
+    before: Conversation = field(default_factory=Conversation)  # what a refused question is taken back to
+
+
+@dataclass
+class LiveSide:
+    """What one side has written so far. Times are wall-clock seconds from the request."""
+
+    text: str = ""
+    tokens: int = 0
+    identity: str = ""
+    ttft_s: float | None = None
+    seconds: float = 0.0
+    finish: Finish | None = None
+
+
+Live = dict[Side, LiveSide]
+
+
+def start_turn(
+    conversation: Conversation, prompt: Prompt, models: Mapping[Side, str], samplings: Mapping[Side, Sampling]
+) -> Conversation:
+    """Add a turn. A Prompt of a suite starts a new conversation: it is a question of its own, not a follow-up."""
+    if prompt.suite or (conversation.last and not conversation.last.responses):
+        conversation = Conversation()
+    history = {side: conversation.history(side) for side in SIDES}
+    return replace(conversation, turns=(*conversation.turns, Turn(prompt, models, samplings, history)))
+
+
+def again(conversation: Conversation, models: Mapping[Side, str], samplings: Mapping[Side, Sampling]) -> Conversation:
+    """Ask the last question again as the next attempt. The seed moves on, or the same answer would come back."""
+    last = conversation.last
+    if last is None:
+        raise ValueError("There is no turn to repeat.")
+    attempt = last.attempt + 1
+    moved = {side: replace(sampling, seed=sampling.seed + attempt) for side, sampling in samplings.items()}
+    turn = Turn(last.prompt, models, moved, last.history, attempt)
+    return replace(conversation, turns=(*conversation.turns[:-1], turn))
+
+
+def typed_prompt(question: str) -> Prompt:
+    """A Prompt for a question that is in no suite."""
+    return Prompt(id=content_key("typed", question), question=question)
+
+
+def stream_turn(
+    engine: Engine, turn: Turn, running: Running, updates_per_second: float = UPDATES_PER_SECOND
+) -> Iterator[Live]:
+    """Stream both sides. Yields what each has written so far, coalesced, and always when a side starts or ends.
+
+    Raises what `engine.stream` raises before the first chunk. Closing this iterator cancels what still runs.
+    """
+    live: Live = {side: LiveSide() for side in SIDES}
+    side_of = {running.ids[side]: side for side in SIDES}
+    requests = [
+        GenerationRequest(running.ids[side], turn.models[side], turn.messages(side), turn.samplings[side])
+        for side in SIDES
+    ]
+    began = time.monotonic()
+    shown = 0.0
+    recancelled: set[Side] = set()
+    with closing(_closable(engine.stream(requests))) as chunks:
+        for chunk in chunks:
+            side = side_of[chunk.request_id]
+            state = live[side]
+            elapsed = time.monotonic() - began
+            first = state.ttft_s is None and bool(chunk.text)
+            if first:
+                state.ttft_s = elapsed
+            state.text += chunk.text
+            state.tokens, state.identity, state.seconds = chunk.tokens, chunk.identity, elapsed
+            state.finish = chunk.finish or state.finish
+            # A Stop pressed before the engine knew the request was ignored there; say it again, once.
+            for stopped in running.stopped - recancelled:
+                recancelled.add(stopped)
+                engine.cancel(running.ids[stopped])
+            if first or chunk.finish or elapsed - shown >= 1 / updates_per_second:
+                shown = elapsed
+                yield live
+
+
+def _closable(chunks: Iterator[Any]) -> Any:
+    """The iterator itself when it can be closed, else a generator around it that can."""
+    return chunks if hasattr(chunks, "close") else (chunk for chunk in chunks)
+
+
+def finished_turn(turn: Turn, live: Live) -> Turn:
+    """The turn with a Response for each side that ended.
+
+    A side without a finish (the engine broke its promise) becomes an error, never a complete answer.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    responses: dict[Side, Response] = {}
+    for side in SIDES:
+        state = live[side]
+        finish = state.finish or Finish(
+            "error", state.tokens, 0, state.seconds, state.ttft_s, "The engine ended without a finish."
+        )
+        messages = turn.messages(side)
+        responses[side] = Response(
+            key=response_key(messages, state.identity, turn.samplings[side], turn.attempt),
+            prompt_id=turn.prompt.id,
+            model=turn.models[side],
+            identity=state.identity,
+            text=state.text,
+            finish_reason=finish.reason,
+            messages=messages,
+            sampling=turn.samplings[side],
+            tokens=finish.tokens,
+            prompt_tokens=finish.prompt_tokens,
+            ttft_s=finish.ttft_s,
+            seconds=finish.seconds,
+            attempt=turn.attempt,
+            error=finish.error,
+            created_at=now,
+        )
+    return replace(turn, responses=responses)
+
+
+def judge_turn(judge: Judge, turn: Turn, keep: Callable[[Judgement], None]) -> Iterator[Judgement]:
+    """Judge both sides of a finished turn. Yields each Judgement as it arrives.
+
+    The judge works in its own thread and `keep` is called there, so that a verdict that was paid for is
+    kept even when the visitor has gone. Raises what the judge or `keep` raises.
+    """
+    exchanges = [Exchange(turn.prompt, turn.responses[side]) for side in SIDES]
+    arrived: queue.SimpleQueue[Judgement | Exception | None] = queue.SimpleQueue()
+
+    def take(judgement: Judgement) -> None:
+        keep(judgement)
+        arrived.put(judgement)
+
+    def work() -> None:
+        try:
+            judge.judge(exchanges, on_done=take)
+            arrived.put(None)
+        except Exception as error:  # carried over to the caller's thread, where it is raised
+            arrived.put(error)
+
+    threading.Thread(target=work, name="judge", daemon=True).start()
+    while (judgement := arrived.get()) is not None:
+        if isinstance(judgement, Exception):
+            raise judgement
+        yield judgement

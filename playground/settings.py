@@ -1,0 +1,57 @@
+"""Settings from the environment (`PLAYGROUND_*`) and `.env`. Keys stay here: never in a file, log, run folder or page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from evaluation.errors import SettingsRejected
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+class Settings(BaseSettings):
+    """One field per variable; the variable is `PLAYGROUND_` plus the field's name in capitals."""
+
+    model_config = SettingsConfigDict(env_prefix="PLAYGROUND_", env_file=".env", extra="ignore")
+
+    home: Path = ROOT / "var"  # index, runs, converted models, imported suites
+    host: str = "127.0.0.1"
+    port: int = Field(7860, ge=1, le=65535)
+    max_context: int = Field(4096, ge=64)  # tokens of prompt plus reply for models in this process
+    openai_base_url: str = "https://api.openai.com/v1"
+    openai_api_key: SecretStr | None = None
+    openai_models: Annotated[tuple[str, ...], NoDecode] = ()  # offered in Compare; names separated by commas
+    judge_model: str = "gpt-4o-2024-08-06"  # offered as a judge when a key is set
+    hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
+    answercarefully: Path | None = None  # a local copy; without one the hub is asked
+
+    @field_validator("openai_models", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @property
+    def runs(self) -> Path:
+        """Folder of all run folders."""
+        return self.home / "runs"
+
+    @property
+    def openai_key(self) -> str | None:
+        """The key in clear, for the client that sends it; None when unset or empty."""
+        return (self.openai_api_key.get_secret_value() or None) if self.openai_api_key else None
+
+
+def load_settings() -> Settings:
+    """Read the settings. Raises SettingsRejected naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise SettingsRejected(
+            f"PLAYGROUND_{name} is not usable: {first['msg']}; change it in .env or the environment."
+        ) from error

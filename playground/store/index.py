@@ -1,0 +1,216 @@
+"""The Store: one writer thread that ingests run folders, and reads from any thread.
+
+The index can always be made again from the folders, so it is never repaired: a file that does not open
+is moved aside and rebuilt.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import queue
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import duckdb
+from duckdb import DuckDBPyConnection
+
+from evaluation.disk import told_to_people
+from playground.store import ingest, runs
+from playground.store.database import Database, StoreUnavailable, full, is_corrupt, is_fatal, is_full
+from playground.store.ingest import Ingested
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+_ATTEMPTS = 3  # as it is, opened again, rebuilt
+Work = tuple[tuple[str, str], Callable[[], Any], "Future[Any]"]  # what it is called, the work, who waits for it
+
+
+class Store:
+    """The DuckDB index over the run folders. Safe to use from several threads; one process can have it open."""
+
+    def __init__(self, path: Path, runs: Path) -> None:
+        """Open or create the index at `path` of the folders under `runs`, migrated to the newest schema.
+
+        It knows what it knew when it was closed: call `ingest_all` to catch up. A file that had to be
+        moved aside is rebuilt before this returns. Raises StoreBusy or StoreUnavailable.
+        """
+        with told_to_people(runs):
+            runs.mkdir(parents=True, exist_ok=True)
+        self._runs = runs
+        self._database = Database(path)
+        self._work: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
+        self._gate = threading.Lock()
+        self._closed = False
+        self._rebuilding = False
+        # A daemon: the folders are the truth, so nothing is lost when the process ends without close().
+        self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
+        self._writer.start()
+        atexit.register(self.close)  # DuckDB prints a page of leaks when the interpreter ends before it
+        if self._database.was_replaced:
+            self.ingest_all()
+
+    def read(self, query: Callable[Concatenate[DuckDBPyConnection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Call `query(con, ...)` with a cursor of its own; `query` fetches all it returns.
+
+        Raises StoreUnavailable when the index can be neither opened nor rebuilt.
+        """
+        for attempt in range(_ATTEMPTS):
+            generation = self._database.generation
+            try:
+                with self._database.cursor() as con:
+                    return query(con, *args, **kwargs)
+            except duckdb.Error as error:
+                if is_corrupt(error) or (is_fatal(error) and attempt > 0):
+                    self._submit(("heal", str(generation)), partial(self._start_anew, generation, keep=True))
+                elif is_fatal(error):
+                    self._database.reopen(generation)
+                else:
+                    raise
+        raise self._hopeless()
+
+    def ingest_run(self, path: Path) -> Ingested:
+        """Bring the index up to one run folder; a folder that is gone loses its rows. Returns what was new to read.
+
+        Raises StoreUnavailable when a journal cannot be read or the index not written; the folder is safe.
+        """
+        return self._submit(("ingest", str(path)), partial(self._in_cursor, partial(_ingest, path=path)))
+
+    def ingest_all(self) -> Ingested:
+        """Bring the index up to every run folder, and forget those that are gone."""
+        return self._submit(("ingest all", ""), self._ingest_all)
+
+    def rebuild(self) -> Ingested:
+        """Throw the index away and make it again from the folders. Reads wait, then see it grow."""
+        return self._submit(("rebuild", ""), lambda: self._start_anew(self._database.generation, keep=False))
+
+    def forget(self, run_id: str) -> None:
+        """Delete a Run's rows and their bytes in the file. Its folder is the caller's to remove, first."""
+
+        def delete() -> None:
+            self._in_cursor(partial(ingest.purge, run_id=run_id))
+            self._database.compact()  # here, in the writer, where nothing is written meanwhile
+
+        self._submit(("forget", run_id), delete)
+
+    def close(self) -> None:
+        """Finish the work that is queued, then let the file go."""
+        with self._gate:
+            if self._closed:
+                return
+            self._closed = True
+            self._work.put(None)
+        self._writer.join()
+        self._database.close()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _submit(self, name: tuple[str, str], work: Callable[[], T]) -> T:
+        waiting: Future[T] = Future()
+        with self._gate:
+            if self._closed:
+                raise RuntimeError("The store is closed.")
+            self._work.put((name, work, waiting))
+        try:
+            return waiting.result()
+        finally:
+            del waiting  # it holds the error, whose traceback holds this frame: a cycle with cursors in it
+
+    def _write(self) -> None:
+        """Do what is queued, in order. Equal work that queued up meanwhile is done once for all who wait."""
+        open_ = True
+        while open_:
+            batch: dict[tuple[str, str], tuple[Callable[[], Any], list[Future[Any]]]] = {}
+            item = self._work.get()
+            while item is not None:
+                name, work, waiting = item
+                batch.setdefault(name, (work, []))[1].append(waiting)
+                try:
+                    item = self._work.get_nowait()
+                except queue.Empty:
+                    break
+            open_ = item is not None
+            for work, waiters in batch.values():
+                try:
+                    outcome = work()
+                except BaseException as error:
+                    # The writer outlives any failure: it belongs to those who wait for this work.
+                    for waiting in waiters:
+                        waiting.set_exception(error)
+                else:
+                    for waiting in waiters:
+                        waiting.set_result(outcome)
+
+    def _in_cursor(self, work: Callable[[DuckDBPyConnection], T]) -> T:
+        """Do the work in the writer; open the file again, or rebuild it, when DuckDB has given it up."""
+        for attempt in range(_ATTEMPTS):
+            generation = self._database.generation
+            try:
+                with self._database.cursor() as con:
+                    return work(con)
+            except duckdb.Error as error:
+                if is_full(error):
+                    if is_fatal(error):
+                        self._database.reopen(generation)
+                    raise full(self._database.path) from error
+                if self._rebuilding:
+                    raise self._hopeless() from error
+                if is_corrupt(error) or (is_fatal(error) and attempt > 0):
+                    _log.warning("The index is damaged and is made again from the run folders: %s", error)
+                    self._start_anew(generation, keep=True)
+                elif is_fatal(error):
+                    self._database.reopen(generation)
+                else:
+                    raise
+        raise self._hopeless()
+
+    def _start_anew(self, generation: int, *, keep: bool) -> Ingested:
+        self._database.start_anew(generation, keep=keep)
+        self._rebuilding = True
+        try:
+            return self._ingest_all()
+        finally:
+            self._rebuilding = False
+
+    def _hopeless(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._database.path} fails again after a rebuild. Check the disk it is on.")
+
+    def _ingest_all(self) -> Ingested:
+        folders = [path for path in sorted(self._runs.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+        gone = self._in_cursor(runs.run_ids) - {path.name for path in folders}
+        for run_id in gone:
+            self._in_cursor(partial(ingest.purge, run_id=run_id))
+        if gone:
+            self._database.compact()
+        done = Ingested()
+        for path in folders:
+            try:
+                done += self._in_cursor(partial(_ingest, path=path))
+            except UnreadableJournal as error:
+                _log.warning("%s", error)  # the other folders are not to blame
+        return done
+
+
+class UnreadableJournal(StoreUnavailable):
+    """A file of a run folder cannot be read."""
+
+
+def _ingest(con: DuckDBPyConnection, path: Path) -> Ingested:
+    try:
+        return ingest.ingest_folder(con, path)
+    except OSError as error:
+        raise UnreadableJournal(f"{error.filename} cannot be read: {error.strerror}. Check its rights.") from error

@@ -1,0 +1,78 @@
+"""The index's schema, step by step. A migration is named, says why, and is never edited: add the next one.
+
+Columns are what a query filters, joins or sorts by; `record` is the whole noun as the journal has it.
+`position` is the byte offset after the record's line, so the order of a journal is kept. There are no
+indexes beside the primary keys that make a second import harmless: a damaged secondary index has
+answered queries with no rows before (duckdb/duckdb#23788).
+"""
+
+from __future__ import annotations
+
+import duckdb
+
+MIGRATIONS: dict[str, str] = {
+    # How far each journal has been read, and which of its lines were not records. `tail` is a hash of the bytes
+    # before `position`: a file whose bytes changed (restored, or cut by a power loss) is read again from the start.
+    "001_journals": """
+        CREATE TABLE offsets (run_id VARCHAR, file VARCHAR, position BIGINT, tail VARCHAR);
+        CREATE TABLE quarantine (
+            run_id VARCHAR, file VARCHAR, line BIGINT, reason VARCHAR, position BIGINT,
+            PRIMARY KEY (run_id, file, position));
+    """,
+    # Runs are listed by kind and time; events are charted by seq.
+    "002_runs": """
+        CREATE TABLE runs (run_id VARCHAR PRIMARY KEY, kind VARCHAR, created_at VARCHAR, record JSON);
+        CREATE TABLE events (
+            run_id VARCHAR, seq BIGINT, event VARCHAR, happened_at VARCHAR, data JSON, position BIGINT,
+            PRIMARY KEY (run_id, seq));
+    """,
+    # A key is unique inside a run only: the same question with the same seed in two runs is one key, two responses.
+    # `search` is the text as history looks for it (NFKC, case folded), since DuckDB has no NFKC of its own.
+    "003_benchmarks": """
+        CREATE TABLE prompts (
+            run_id VARCHAR, id VARCHAR, suite VARCHAR, risk_area VARCHAR, harm_type VARCHAR, specific_harm VARCHAR,
+            record JSON, position BIGINT, PRIMARY KEY (run_id, id));
+        CREATE TABLE responses (
+            run_id VARCHAR, key VARCHAR, prompt_id VARCHAR, model VARCHAR, identity VARCHAR, attempt BIGINT,
+            finish_reason VARCHAR, tokens BIGINT, ttft_s DOUBLE, seconds DOUBLE, search VARCHAR,
+            record JSON, position BIGINT, PRIMARY KEY (run_id, key));
+        CREATE TABLE judgements (
+            run_id VARCHAR, key VARCHAR, response_key VARCHAR, judge VARCHAR, identity VARCHAR, scale VARCHAR,
+            score TINYINT, missing VARCHAR, record JSON, position BIGINT, PRIMARY KEY (run_id, key));
+    """,
+    # Chat: which two responses stood side by side, and what a person thought of them.
+    "004_conversations": """
+        CREATE TABLE pairs (
+            run_id VARCHAR, key VARCHAR, prompt_id VARCHAR, left_key VARCHAR, right_key VARCHAR, turn BIGINT,
+            created_at VARCHAR, search VARCHAR, record JSON, position BIGINT, PRIMARY KEY (run_id, key));
+        CREATE TABLE ratings (
+            run_id VARCHAR, key VARCHAR, left_key VARCHAR, right_key VARCHAR, choice VARCHAR, rater VARCHAR,
+            record JSON, position BIGINT, PRIMARY KEY (run_id, key));
+    """,
+}
+
+
+class NewerSchema(Exception):
+    """The file has a migration this version does not know."""
+
+
+def migrate(con: duckdb.DuckDBPyConnection, migrations: dict[str, str] = MIGRATIONS) -> list[str]:
+    """Run the steps this file has not had, each in its own transaction; return their names. Raises NewerSchema."""
+    con.execute("CREATE TABLE IF NOT EXISTS migrations (name VARCHAR PRIMARY KEY)")
+    done = {name for (name,) in con.execute("SELECT name FROM migrations").fetchall()}
+    if unknown := done - migrations.keys():
+        raise NewerSchema(", ".join(sorted(unknown)))
+    ran = [name for name in migrations if name not in done]
+    for name in ran:
+        con.begin()
+        try:
+            con.execute(migrations[name])
+            con.execute("INSERT INTO migrations VALUES (?)", [name])
+            con.commit()
+        except BaseException:
+            con.rollback()
+            raise
+    if ran:
+        # Replaying DDL from the log after a kill has failed before (duckdb/duckdb#22044): leave none there.
+        con.execute("CHECKPOINT")
+    return ran

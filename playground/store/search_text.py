@@ -1,0 +1,13 @@
+"""How text is compared in a search: the same folding for what is stored and for what is typed."""
+
+import unicodedata
+
+
+def folded(text: str) -> str:
+    """NFKC and case folded: full-width and half-width forms, ｶﾀｶﾅ and カタカナ, ＡＢ and ab are one."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def terms(query: str) -> list[str]:
+    """The words of a query, each of which must occur. An ideographic space parts words too."""
+    return folded(query).split()

@@ -1,0 +1,566 @@
+"""The run folder: what is written stays, what was cut off is not there, and nobody writes beside the writer."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import random
+import re
+import resource
+import signal
+import tempfile
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation import journal
+from evaluation.disk import lock_held
+from evaluation.errors import SettingsRejected, UserFacingError
+from evaluation.journal import (
+    BadLine,
+    DiskRefused,
+    RunBusy,
+    RunFolder,
+    RunUnreadable,
+    create_run,
+    read_records,
+    read_run,
+    remove_run,
+    run_status,
+)
+from evaluation.records import parse_record
+from evaluation.types import Judgement, Prompt, Response, to_json
+from tests import nouns
+from tests.processes import in_child, output_of
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    with create_run(tmp_path, "benchmark", {"suite": "sample-test"}, {"general": {"base": "gemma"}}, seed=3) as run:
+        return run.path
+
+
+def records(path: Path) -> list[object]:
+    return [record for record, _ in read_records(path)]
+
+
+# ---------------------------------------------------------------------------------------------- run.json
+
+
+def test_a_new_run_is_one_folder_with_all_that_was_fixed_at_its_start(tmp_path: Path):
+    with create_run(tmp_path, "training", {"lr": 1e-4}, {"base": {"weights_sha256": "ab"}}, seed=7) as run:
+        assert [path.name for path in tmp_path.iterdir()] == [run.info.run_id]
+    info = read_run(run.path)
+    assert (info.kind, info.settings, info.identities, info.seed) == (
+        "training",
+        {"lr": 1e-4},
+        {"base": {"weights_sha256": "ab"}},
+        7,
+    )
+    assert info.versions["python"].startswith("3.")
+    assert info.run_id == run.path.name
+
+
+def test_run_ids_sort_by_time(tmp_path: Path):
+    ids = []
+    for _ in range(3):
+        with create_run(tmp_path, "chat", {}, {}) as run:
+            ids.append(run.path.name)
+        time.sleep(0.002)
+    assert ids == sorted(ids)
+
+
+@pytest.mark.parametrize(
+    "settings_",
+    [
+        pytest.param({"api_key": "x"}, id="api_key"),
+        pytest.param({"judge": {"openaiApiKey": "x"}}, id="camel case, nested"),
+        pytest.param({"HF_TOKEN": "x"}, id="HF_TOKEN"),
+        pytest.param({"token": "x"}, id="token"),
+        pytest.param({"list": [{"password": "x"}]}, id="password in a list"),
+        pytest.param({"headers": {"Authorization": "x"}}, id="authorization"),
+        pytest.param({"client_secret": "x"}, id="client_secret"),
+        pytest.param({"note": "use sk-abcdefghijklmnop123"}, id="a key as a value"),
+        pytest.param({"note": ["hf_abcdefghijklmnopqrst"]}, id="a hub token as a value"),
+    ],
+)
+def test_settings_that_look_like_a_secret_are_refused_and_not_repeated(tmp_path: Path, settings_):
+    with pytest.raises(SettingsRejected) as caught:
+        create_run(tmp_path, "chat", settings_, {})
+    assert "abcdefghijklmnop" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["max_tokens", "tokens_per_s", "eos_token", "tokenizer", "completion_only", "keys", "passes", "key_names"]
+)
+def test_settings_about_tokens_of_text_are_no_secret(tmp_path: Path, name: str):
+    create_run(tmp_path, "chat", {name: "x"}, {}).close()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(None, "cannot be read", id="missing"),
+        pytest.param("{", "damaged", id="torn"),
+        pytest.param("[]", "damaged", id="another shape"),
+        pytest.param('{"kind": "party"}', "damaged", id="unknown kind"),
+    ],
+)
+def test_a_folder_without_a_whole_run_json_is_refused_in_one_line(tmp_path: Path, content: str | None, said: str):
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(RunUnreadable, match=said) as caught:
+        RunFolder.open(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_run_of_a_newer_version_asks_for_an_update(folder: Path):
+    document = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**document, "schema_version": 99}))
+    with pytest.raises(RunUnreadable, match=r"99, newer than 1\. Update"):
+        read_run(folder)
+
+
+# ---------------------------------------------------------------------------------------------- records
+
+
+def test_every_noun_comes_back_as_it_was_written(folder: Path):
+    written = {
+        "prompts": nouns.prompt(turns=("続き",), extra={"列": [1, None, {"a": True}]}),
+        "responses": nouns.response(),
+        "judgements": nouns.judgement(score=None, missing="unparsed"),
+        "pairs": nouns.pair(),
+        "ratings": nouns.rating(),
+    }
+    with RunFolder.open(folder) as run:
+        run.record_prompt(written["prompts"])
+        run.record_response(written["responses"])
+        run.record_judgement(written["judgements"])
+        run.record_pair(written["pairs"])
+        run.record_rating(written["ratings"])
+    assert {name: records(folder / f"{name}.jsonl") for name in written} == {
+        name: [noun] for name, noun in written.items()
+    }
+
+
+def test_a_key_is_written_once_also_after_a_resume(folder: Path):
+    with RunFolder.open(folder) as run:
+        assert run.record_response(nouns.response("a"))
+        assert not run.record_response(nouns.response("a", text="again"))
+    with RunFolder.open(folder) as run:
+        assert run.keys("responses") == {"a"}
+        assert not run.record_response(nouns.response("a"))
+        assert run.record_response(nouns.response("b"))
+    assert [record.key for record in records(folder / "responses.jsonl")] == ["a", "b"]
+
+
+def test_reading_goes_on_from_an_offset(folder: Path):
+    with RunFolder.open(folder) as run:
+        for key in "abc":
+            run.record_response(nouns.response(key))
+    offsets = [end for _, end in read_records(folder / "responses.jsonl")]
+    rest = [record.key for record, _ in read_records(folder / "responses.jsonl", offsets[0])]
+    assert rest == ["b", "c"]
+    assert offsets[-1] == (folder / "responses.jsonl").stat().st_size
+
+
+def test_a_journal_torn_at_any_byte_keeps_the_whole_lines_and_takes_the_next_record(tmp_path: Path):
+    with create_run(tmp_path / "runs", "benchmark", {}, {}) as run:
+        run.record_judgement(nouns.judgement("一"))
+        run.record_judgement(nouns.judgement("二"))
+    file = run.path / "judgements.jsonl"
+    whole = file.read_bytes()
+    first = whole.index(b"\n") + 1
+    for cut in range(len(whole)):
+        file.write_bytes(whole[:cut])
+        kept = [nouns.judgement("一")] if cut >= first else []
+        assert records(file) == kept, f"cut at byte {cut}"
+        with RunFolder.open(run.path) as again:
+            again.record_judgement(nouns.judgement("三"))
+        assert records(file) == [*kept, nouns.judgement("三")], f"cut at byte {cut}"
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        pytest.param(b"", "Invalid JSON", id="empty"),
+        pytest.param(b"\x00\x00\x00", "Invalid JSON", id="a block the disk never wrote"),
+        pytest.param(b'{"key": "x"', "Invalid JSON", id="torn in the middle of the file"),
+        pytest.param(b"[1]", "line: Input should be an object", id="not an object"),
+        pytest.param(b'{"key":"k"}', "response_key: Field required", id="fields missing"),
+        pytest.param(b"\xff\xfe", "Invalid JSON", id="not UTF-8"),
+        pytest.param(b'{"a":' * 5000, "Invalid JSON", id="nested without end"),
+        pytest.param(
+            json.dumps({**to_json(nouns.judgement()), "score": 9}).encode(), "1 to 5, not 9", id="impossible score"
+        ),
+        pytest.param(
+            json.dumps({**to_json(nouns.judgement()), "score": "4"}).encode(), "score: Input", id="score as text"
+        ),
+        pytest.param(
+            json.dumps({**to_json(nouns.judgement()), "missing": "unparsed"}).encode(),
+            "either a score or the reason",
+            id="a score and a reason why there is none",
+        ),
+    ],
+)
+def test_a_line_that_is_no_record_is_reported_with_its_number_and_skipped(folder: Path, line: bytes, reason: str):
+    file = folder / "judgements.jsonl"
+    with RunFolder.open(folder) as run:
+        run.record_judgement(nouns.judgement("a"))
+    file.write_bytes(file.read_bytes() + line + b"\n")
+    with RunFolder.open(folder) as run:
+        run.record_judgement(nouns.judgement("b"))
+    first, bad, last = records(file)
+    assert (first.key, last.key) == ("a", "b")
+    assert isinstance(bad, BadLine)
+    assert (bad.file, bad.line) == ("judgements.jsonl", 2)
+    assert reason in bad.reason
+    assert "\n" not in bad.reason
+
+
+def test_a_bad_line_keeps_its_number_when_reading_goes_on_from_an_offset(folder: Path):
+    file = folder / "responses.jsonl"
+    with RunFolder.open(folder) as run:
+        run.record_response(nouns.response("a"))
+    offset = file.stat().st_size
+    file.write_bytes(file.read_bytes() + b"nonsense\n")
+    ((bad, _),) = read_records(file, offset)
+    assert bad.line == 2
+
+
+def test_the_reason_of_a_bad_line_never_quotes_it(folder: Path):
+    row = {**to_json(nouns.response()), "tokens": "秘密の文章", "finish_reason": "秘密の文章"}
+    with pytest.raises(ValueError) as caught:
+        parse_record("responses", json.dumps(row))
+    assert "秘密" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        pytest.param(nouns.response(seconds=float("nan")), id="NaN"),
+        pytest.param(nouns.response(tokens=1.5), id="half a token"),
+        pytest.param(nouns.response(finish_reason="bored"), id="unknown reason"),
+        pytest.param(nouns.response(text=None), id="no text"),
+    ],
+)
+def test_what_no_reader_would_accept_is_not_written(folder: Path, record: Response):
+    with RunFolder.open(folder) as run:
+        with pytest.raises(ValueError):
+            run.record_response(record)
+        assert run.record_response(nouns.response())
+    assert records(folder / "responses.jsonl") == [nouns.response()]
+
+
+def test_surrogate_halves_are_joined_and_a_lone_one_is_replaced(folder: Path):
+    with RunFolder.open(folder) as run:
+        run.record_response(nouns.response(text="\ud83d" + "\ude00" + "と\ud83d"))
+    (found,) = records(folder / "responses.jsonl")
+    assert found.text == "😀と\ufffd"
+
+
+ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+JSON_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | ANY_TEXT,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(ANY_TEXT, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(text=ANY_TEXT, question=ANY_TEXT, extra=st.dictionaries(ANY_TEXT, JSON_VALUES, max_size=3))
+def test_any_text_survives_the_journal(text: str, question: str, extra: dict[str, object]):
+    with tempfile.TemporaryDirectory() as runs:
+        with create_run(Path(runs), "benchmark", {}, {}) as run:
+            run.record_response(nouns.response(text=text))
+            run.record_prompt(nouns.prompt(question=question, extra=extra))
+        assert records(run.path / "responses.jsonl") == [nouns.response(text=text)]
+        assert records(run.path / "prompts.jsonl") == [nouns.prompt(question=question, extra=extra)]
+        for file in run.path.glob("*.jsonl"):
+            assert file.read_bytes().count(b"\n") == 1
+
+
+def test_records_from_several_threads_do_not_mix(folder: Path):
+    with RunFolder.open(folder) as run:
+
+        def write(worker: int) -> None:
+            for number in range(50):
+                run.record_response(nouns.response(f"{worker}-{number}", text="長" * 3000))
+
+        threads = [threading.Thread(target=write, args=(worker,)) for worker in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    found = records(folder / "responses.jsonl")
+    assert {record.key for record in found} == {f"{w}-{n}" for w in range(4) for n in range(50)}
+    assert len(found) == 200
+
+
+def test_without_durable_the_disk_has_the_records_within_a_second_or_so(folder: Path, monkeypatch):
+    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
+    synced = threading.Event()
+    fsync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        fsync(descriptor)
+        if "responses" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+            synced.set()
+
+    with RunFolder.open(folder) as run:
+        run.record_response(nouns.response("a"), durable=True)
+        monkeypatch.setattr(os, "fsync", noted)
+        run.record_response(nouns.response("b"))
+        assert synced.wait(10), "nobody synced the record"
+
+
+def test_a_failed_sync_in_the_background_is_told_with_the_next_record(folder: Path, monkeypatch):
+    monkeypatch.setattr(journal, "SYNC_SECONDS", 0.01)
+    run = RunFolder.open(folder)
+
+    def broken(descriptor: int) -> None:
+        raise OSError(5, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", broken)
+        # Opening a new journal syncs its folder: that would fail at once, so write one that is there.
+        (folder / "responses.jsonl").touch()
+        run.record_response(nouns.response("a"))
+        run._syncer.join(10)
+    with pytest.raises(DiskRefused, match="Input/output error"):
+        run.record_response(nouns.response("b"))
+    with pytest.raises(DiskRefused):
+        run.close()
+    assert not lock_held(folder / "lock")
+
+
+# ---------------------------------------------------------------------------------------------- events and status
+
+
+def test_events_are_numbered_on_through_a_resume(folder: Path):
+    with RunFolder.open(folder) as run:
+        assert [run.event("started"), run.event("metric", loss=1.5), run.event("cancelled")] == [1, 2, 3]
+    with RunFolder.open(folder) as run:
+        assert run.event("started") == 4
+    found = records(folder / "events.jsonl")
+    assert [(event.seq, event.event) for event in found] == [
+        (1, "started"),
+        (2, "metric"),
+        (3, "cancelled"),
+        (4, "started"),
+    ]
+    assert found[1].data == {"loss": 1.5}
+
+
+@pytest.mark.parametrize(
+    ("events", "while_open", "after"),
+    [
+        pytest.param([], "running", "queued", id="nothing yet"),
+        pytest.param(["started"], "running", "lost", id="killed"),
+        pytest.param(["started", "metric", "heartbeat"], "running", "lost", id="killed at work"),
+        pytest.param(["started", "finished"], "finished", "finished", id="finished"),
+        pytest.param(["started", "failed"], "failed", "failed", id="failed"),
+        pytest.param(["started", "cancelled"], "cancelled", "cancelled", id="cancelled"),
+        pytest.param(["started", "cancelled", "started"], "running", "lost", id="resumed and killed"),
+        pytest.param(["started", "failed", "started", "finished"], "finished", "finished", id="resumed and finished"),
+    ],
+)
+def test_the_status_follows_from_the_events_and_from_whether_a_writer_lives(
+    folder: Path, events: list[str], while_open: str, after: str
+):
+    with RunFolder.open(folder) as run:
+        for name in events:
+            run.event(name)
+        assert run_status(folder) == while_open
+    assert run_status(folder) == after
+
+
+def test_the_status_is_found_behind_many_metrics_and_across_blocks(folder: Path):
+    with RunFolder.open(folder) as run:
+        run.event("started")
+        for step in range(40):
+            run.event("metric", note="x" * 5000, step=step)
+        assert run_status(folder) == "running"
+        run.event("finished")
+        for step in range(40):
+            run.event("metric", note="x" * 4999, step=step)
+    assert run_status(folder) == "finished"
+
+
+@pytest.mark.parametrize("shift", range(0, 60, 7))
+def test_an_event_that_lies_across_two_blocks_is_found(folder: Path, shift: int):
+    with RunFolder.open(folder) as run:
+        run.event("started")
+        size = (folder / "events.jsonl").stat().st_size
+        run.event("metric", note="x" * 1000)
+        overhead = (folder / "events.jsonl").stat().st_size - size - 1000
+        # The reader's block is 64 KiB from the end of the file: put its edge inside the first line.
+        run.event("metric", note="x" * ((1 << 16) - 2 * overhead - 1000 + 10 - shift))
+    assert run_status(folder) == "lost"
+
+
+def test_a_torn_end_does_not_count(folder: Path):
+    with RunFolder.open(folder) as run:
+        run.event("started")
+        run.event("finished")
+    file = folder / "events.jsonl"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert run_status(folder) == "lost"
+
+
+def test_text_that_looks_like_an_event_does_not_end_a_run(folder: Path):
+    with RunFolder.open(folder) as run:
+        run.event("started")
+        run.event("warning", text=',"event":"finished","at":"')
+        assert run_status(folder) == "running"
+
+
+def test_a_conversation_is_never_lost(tmp_path: Path):
+    create_run(tmp_path, "chat", {}, {}).close()
+    assert run_status(next(tmp_path.iterdir())) == "finished"
+
+
+# ---------------------------------------------------------------------------------------------- one writer
+
+
+def test_a_second_writer_is_told_who_the_first_one_is(folder: Path):
+    with RunFolder.open(folder), pytest.raises(RunBusy, match=f"by process {os.getpid()}") as caught:
+        RunFolder.open(folder)
+    assert "\n" not in str(caught.value)
+    RunFolder.open(folder).close()
+
+
+def test_a_writer_outwaits_somebody_who_only_asks_for_the_status(folder: Path):
+    asking = os.open(folder / "lock", os.O_RDONLY)
+    fcntl.flock(asking, fcntl.LOCK_SH)
+    threading.Timer(0.1, os.close, [asking]).start()
+    RunFolder.open(folder).close()
+
+
+def test_a_killed_writer_lets_go_and_its_run_counts_as_lost(folder: Path):
+    def work(pipe: int) -> None:
+        run = RunFolder.open(folder)
+        run.event("started")
+        os.write(pipe, b"!")
+        time.sleep(60)
+
+    child, reading = in_child(work)
+    assert os.read(reading, 1) == b"!"
+    assert run_status(folder) == "running"
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    os.close(reading)
+    assert run_status(folder) == "lost"
+
+
+def test_a_removed_run_leaves_nothing(folder: Path):
+    with RunFolder.open(folder) as run:
+        run.record_response(nouns.response())
+    remove_run(folder)
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_a_run_at_work_is_not_removed(folder: Path):
+    with RunFolder.open(folder), pytest.raises(RunBusy):
+        remove_run(folder)
+    assert folder.exists()
+
+
+# ---------------------------------------------------------------------------------------------- a disk that refuses
+
+
+def test_a_full_disk_keeps_earlier_records_and_says_what_to_do(folder: Path):
+    with RunFolder.open(folder) as run:
+        run.record_response(nouns.response("before"), durable=True)
+    size = (folder / "responses.jsonl").stat().st_size
+
+    def work(pipe: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 1000, resource.RLIM_INFINITY))
+        run = RunFolder.open(folder)
+        try:
+            run.record_response(nouns.response("too long", text="長" * 2000))
+        except UserFacingError as error:
+            os.write(pipe, f"{error}\n".encode())
+        run.record_response(nouns.response("short", text="", messages=(), sampling=None), durable=True)
+        run.close()
+
+    said = output_of(*in_child(work)).splitlines()
+    assert len(said) == 1
+    assert str(folder / "responses.jsonl") in said[0]
+    assert "Free some space" in said[0]
+    assert [record.key for record in records(folder / "responses.jsonl")] == ["before", "short"]
+
+
+def test_a_folder_without_the_right_to_write_is_told_with_its_path(tmp_path: Path):
+    if os.geteuid() == 0:
+        closed = Path(tempfile.mkdtemp())  # pytest's own folder is closed to the user we become
+    else:
+        closed = tmp_path / "closed"
+        closed.mkdir()
+    closed.chmod(0o555)
+
+    def work(pipe: int) -> None:
+        if os.geteuid() == 0:
+            os.setuid(65534)
+        try:
+            create_run(closed, "chat", {}, {})
+        except DiskRefused as error:
+            os.write(pipe, str(error).encode())
+
+    said = output_of(*in_child(work))
+    closed.rmdir()
+    assert re.match(rf"{re.escape(str(closed))}/\S+ cannot be written: Permission denied\. Check", said), said
+
+
+# ---------------------------------------------------------------------------------------------- kill -9
+
+
+def kill_loop(folder: Path, kills: int) -> None:
+    """Kill a writer at random points, again and again; what it acknowledged must be there exactly once."""
+    chance = random.Random(20261122)
+    acknowledged: set[str] = set()
+
+    def work(pipe: int) -> None:
+        with RunFolder.open(folder) as run:
+            number = len(run.keys("responses"))
+            while True:
+                durable = number % 3 == 0
+                run.record_response(nouns.response(f"k{number}", text="語" * (number * 37 % 4000)), durable=durable)
+                if durable:
+                    os.write(pipe, f"k{number}\n".encode())
+                number += 1
+
+    for _ in range(kills):
+        child, reading = in_child(work)
+        assert os.read(reading, 1), "the writer ended before it was killed"
+        time.sleep(chance.uniform(0, 0.06))
+        os.kill(child, signal.SIGKILL)
+        # Every line but the first of this round lacks nothing; the first lost its "k" to the read above.
+        words = ("k" + output_of(child, reading)).splitlines(keepends=True)
+        acknowledged |= {word.strip() for word in words if word.endswith("\n")}
+        found = records(folder / "responses.jsonl")
+        keys = [record.key for record in found if isinstance(record, Response)]
+        assert len(keys) == len(found), "a partial line was read as a whole one"
+        assert len(keys) == len(set(keys)), "a record is there twice"
+        assert acknowledged <= set(keys), "an acknowledged record is lost"
+    assert len(acknowledged) >= kills
+
+
+def test_a_writer_killed_at_any_moment_loses_nothing_it_acknowledged(folder: Path):
+    kill_loop(folder, 25)
+
+
+@pytest.mark.slow
+def test_a_writer_killed_two_hundred_times_loses_nothing_it_acknowledged(folder: Path):
+    kill_loop(folder, 200)
+
+
+def test_the_reader_of_types_knows_every_noun():
+    assert isinstance(parse_record("prompts", json.dumps(to_json(nouns.prompt()))), Prompt)
+    assert isinstance(parse_record("judgements", json.dumps(to_json(nouns.judgement()))), Judgement)

@@ -1,0 +1,467 @@
+"""The Compare page from a visitor's side, with fakes behind it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import gradio as gr
+import pytest
+
+from evaluation.errors import AccessMissing
+from evaluation.types import Prompt
+from playground.pages import Services, asking, compare, screen
+from playground.pages.conversation import SIDES
+from playground.pages.text import say
+from tests.fakes import REPLIES, FakeEngine, FakeJudge, FakeReadiness, identity_of
+from tests.playground.pages.visitor import LINE, USUAL, Visitor, settings_sent
+
+SUITE_PROMPT = Prompt(
+    "sample-test-x", "終電を逃した友人を泊めてもよい？", reference="よいでしょう。", suite="sample-test"
+)
+
+
+# ---- asking and streaming ----
+
+
+def test_one_click_streams_both_sides_at_once_and_keeps_their_replies_apart(services: Services, engine: FakeEngine):
+    visitor = Visitor(services)
+    visitor.ask()
+    assert visitor.texts() == (REPLIES["general"], REPLIES["answercarefully-sample"])
+    assert [request.model for request in engine.requests] == ["general", "answercarefully-sample"]
+    both = [panes for panes in visitor.panes if panes[0]["text"] and panes[1]["text"]]
+    assert any(not left["after"].count("完了") and not right["after"].count("完了") for left, right in both)
+
+
+def test_updates_are_coalesced_so_that_the_page_is_not_redrawn_per_token(serve: Callable[..., Services]):
+    long = FakeEngine(replies={"general": "あ" * 3000, "answercarefully-sample": "い" * 3000})
+    visitor = Visitor(serve(engine=long), values=(0.7, 0.95, 2048, 0, "") * 2)
+    visitor.ask()
+    tokens = 1000
+    assert visitor.texts() == ("あ" * 3000, "い" * 3000)
+    assert len(visitor.panes) < tokens / 2
+
+
+def test_each_response_carries_the_identity_of_the_weights_that_answered(services: Services):
+    turn = Visitor(services).ask()
+    assert turn is not None
+    assert [turn.responses[side].identity for side in SIDES] == [
+        identity_of("general").digest,
+        identity_of("answercarefully-sample").digest,
+    ]
+
+
+def test_a_reply_by_other_weights_than_the_chosen_ones_is_refused(serve: Callable[..., Services]):
+    swapped = FakeEngine(answered_by={"answercarefully-sample": "general"})
+    visitor = Visitor(serve(engine=swapped))
+    assert visitor.ask() is None
+    assert identity_of("general").digest in visitor.session.problem
+
+
+def test_a_failing_side_leaves_the_other_side_whole(serve: Callable[..., Services]):
+    visitor = Visitor(serve(engine=FakeEngine(failing=frozenset({"general"}))))
+    turn = visitor.ask()
+    assert turn is not None
+    assert turn.responses["left"].finish_reason == "error"
+    assert turn.responses["right"].text == REPLIES["answercarefully-sample"]
+    left, right = visitor.shown[1:3]
+    assert "ran out of memory" in left["after"] and "problem" not in right["after"]
+
+
+def test_stopping_one_side_lets_the_other_finish(serve: Callable[..., Services]):
+    slow = FakeEngine(delay_s=0.02)
+    visitor = Visitor(serve(engine=slow))
+    visitor.begin()
+    timer = threading.Timer(0.15, compare.stop, [visitor.services, ("left",), visitor.session])
+    timer.start()
+    visitor.stream()
+    visitor.settle()
+    left, right = visitor.texts()
+    assert visitor.session.conversation.last.responses["left"].finish_reason == "cancelled"  # type: ignore[union-attr]
+    assert REPLIES["general"].startswith(left) and left != REPLIES["general"]
+    assert right == REPLIES["answercarefully-sample"]
+    assert say("ja", "status.cancelled") in visitor.shown[1]["after"]
+
+
+def test_a_stop_pressed_before_the_engine_knows_the_request_still_stops_it(serve: Callable[..., Services]):
+    visitor = Visitor(serve(engine=FakeEngine(delay_s=0.005)))
+    visitor.begin()
+    compare.stop(visitor.services, ("right",), visitor.session)
+    visitor.stream()
+    turn = visitor.session.conversation.last
+    assert turn is not None
+    assert turn.responses["right"].finish_reason == "cancelled"
+    assert turn.responses["left"].finish_reason == "stop"
+
+
+def test_both_sides_stopped_while_the_model_loads_give_the_question_back(serve: Callable[..., Services], monkeypatch):
+    monkeypatch.setattr(asking, "READY_POLL_S", 0.01)
+    engine = FakeEngine()
+    visitor = Visitor(serve(engine=engine, readiness=FakeReadiness(loading=10_000)))
+    visitor.begin()
+    threading.Timer(0.1, compare.stop, [visitor.services, SIDES, visitor.session]).start()
+    visitor.stream()
+    visitor.settle()
+    assert engine.requests == []
+    assert visitor.box == LINE
+
+
+def test_a_question_sent_while_the_model_loads_waits_and_is_then_answered(serve: Callable[..., Services], monkeypatch):
+    monkeypatch.setattr(asking, "READY_POLL_S", 0.01)
+    visitor = Visitor(serve(readiness=FakeReadiness(loading=3)))
+    visitor.ask()
+    assert "40%" in visitor.panes[0][0]["before"]
+    assert visitor.texts()[0] == REPLIES["general"]
+
+
+def test_closing_the_page_in_the_middle_frees_the_engine(serve: Callable[..., Services]):
+    engine = FakeEngine(delay_s=0.005)
+    visitor = Visitor(serve(engine=engine))
+    visitor.begin()
+    panes = compare.stream(visitor.services, visitor.session, "ja")
+    next(panes)
+    assert engine.active == 1
+    panes.close()  # what Gradio does when the browser has gone
+    assert engine.active == 0
+    assert not visitor.session.running.active
+    assert Visitor(visitor.services).ask() is not None
+
+
+def test_a_second_question_is_refused_while_one_is_being_answered(services: Services):
+    visitor = Visitor(services)
+    visitor.begin()
+    visitor.box = "もうひとつ"
+    with pytest.raises(gr.Error, match="生成中"):
+        visitor.begin()
+
+
+def test_a_reply_is_cut_at_the_chosen_number_of_tokens_and_says_so(services: Services):
+    visitor = Visitor(services, values=(0.7, 0.95, 5, 0, "", *USUAL))
+    visitor.ask()
+    assert visitor.texts() == (REPLIES["general"][:15], REPLIES["answercarefully-sample"][:15])
+    assert say("ja", "status.length", count=5) in visitor.shown[1]["after"]
+
+
+# ---- what is refused, and what is not lost ----
+
+
+def test_a_prompt_past_the_context_is_explained_in_place_and_stays_in_the_box(serve: Callable[..., Services]):
+    visitor = Visitor(serve(engine=FakeEngine(longest=100)))
+    visitor.ask("長" * 150)
+    assert visitor.box == "長" * 150
+    assert "100 字以内" in visitor.session.problem
+    assert any(isinstance(part, str) and "100 字以内" in part for part in visitor.shown)
+
+
+def test_a_refused_follow_up_leaves_the_earlier_answers_on_the_page(serve: Callable[..., Services]):
+    visitor = Visitor(serve(engine=FakeEngine(longest=300)))
+    visitor.ask()
+    visitor.ask("続" * 200)
+    assert visitor.texts() == (REPLIES["general"], REPLIES["answercarefully-sample"])
+    assert visitor.shown[1]["text"] == REPLIES["general"]
+
+
+def test_what_was_typed_meanwhile_is_not_replaced_by_a_refused_question(serve: Callable[..., Services]):
+    visitor = Visitor(serve(engine=FakeEngine(longest=100)))
+    visitor.box = "長" * 150
+    visitor.begin()
+    visitor.stream()
+    visitor.box = "次の質問"
+    visitor.settle()
+    assert visitor.box == "次の質問"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        pytest.param({"box": "  \n "}, "空", id="empty question"),
+        pytest.param({"box": "字" * (asking.LONGEST_QUESTION + 1)}, "8,001", id="question over the limit"),
+        pytest.param({"left": "unknown"}, "unknown", id="model that is not here"),
+        pytest.param({"values": (9, 0.95, 256, 0, "", *USUAL)}, "temperature", id="temperature too high"),
+        pytest.param(
+            {"values": (float("nan"), 0.95, 256, 0, "", *USUAL)}, "temperature", id="temperature not a number"
+        ),
+        pytest.param({"values": (0.7, 0, 256, 0, "", *USUAL)}, "top_p", id="top_p zero"),
+        pytest.param({"values": (0.7, 0.95, 10**9, 0, "", *USUAL)}, "max_tokens", id="too many tokens"),
+        pytest.param({"values": (0.7, 0.95, 256, None, "", *USUAL)}, "seed", id="no seed"),
+        pytest.param({"values": (0.7, 0.95, 256, 0, "字" * 2001, *USUAL)}, "2,001", id="system prompt over the limit"),
+    ],
+)
+def test_what_a_browser_may_send_is_checked_here(services: Services, engine: FakeEngine, change: dict, words: str):
+    visitor = Visitor(services, **change)
+    with pytest.raises(gr.Error, match=words):
+        visitor.begin()
+    assert engine.requests == []
+    assert visitor.session.conversation.turns == ()
+
+
+def test_an_alert_cannot_carry_html_of_a_visitor(services: Services):
+    with pytest.raises(gr.Error) as caught:
+        Visitor(services, left="<img src=x onerror=alert(1)>").begin()
+    assert "<img" not in str(caught.value)
+
+
+def test_an_unexpected_failure_keeps_its_traceback_in_the_log_and_shows_one_line(
+    services: Services, monkeypatch, caplog
+):
+    def explode(*_: object) -> None:
+        raise RuntimeError("secret internals")
+
+    monkeypatch.setattr(services.engine, "stream", explode)
+    visitor = Visitor(services)
+    visitor.ask()
+    assert visitor.session.problem == say("ja", "error.unexpected")
+    assert "secret internals" in caplog.text and "Traceback" in caplog.text
+
+
+# ---- sampling ----
+
+
+def test_both_sides_get_the_same_settings_while_they_are_locked(services: Services):
+    visitor = Visitor(services, values=(0.3, 0.9, 64, 7, "丁寧に", 1.5, 0.5, 32, 9, "乱暴に"))
+    left, right = settings_sent(visitor.ask())  # type: ignore[arg-type]
+    assert left == right
+    assert (left.temperature, left.top_p, left.max_tokens, left.seed, left.system_prompt) == (0.3, 0.9, 64, 7, "丁寧に")
+
+
+def test_unlocked_settings_differ_by_side(services: Services):
+    visitor = Visitor(services, unlocked=True, values=(0.3, 0.9, 64, 7, "", 1.5, 0.5, 32, 9, "別"))
+    left, right = settings_sent(visitor.ask())  # type: ignore[arg-type]
+    assert (left.temperature, right.temperature) == (0.3, 1.5)
+    assert (left.system_prompt, right.system_prompt) == (None, "別")
+
+
+# ---- several turns ----
+
+
+def test_user_turns_are_shared_and_each_side_remembers_its_own_replies(services: Services, engine: FakeEngine):
+    visitor = Visitor(services)
+    visitor.ask()
+    visitor.ask("もっと詳しく")
+    left, right = engine.requests[2:]
+    assert [m.content for m in left.messages] == [LINE, REPLIES["general"], "もっと詳しく"]
+    assert [m.content for m in right.messages] == [LINE, REPLIES["answercarefully-sample"], "もっと詳しく"]
+
+
+def test_a_turn_that_one_side_did_not_answer_is_in_neither_history(serve: Callable[..., Services]):
+    engine = FakeEngine(replies={"general": "", "answercarefully-sample": "答え"})
+    visitor = Visitor(serve(engine=engine))
+    visitor.ask()
+    visitor.ask("次")
+    assert [[m.content for m in request.messages] for request in engine.requests[2:]] == [["次"], ["次"]]
+    assert visitor.session.problem == ""
+
+
+def test_answering_again_is_a_new_attempt_with_another_seed(services: Services, engine: FakeEngine):
+    visitor = Visitor(services)
+    first = visitor.ask()
+    visitor.begin(repeat=True)
+    visitor.stream()
+    visitor.settle()
+    second = visitor.session.conversation.last
+    assert first is not None and second is not None
+    assert len(visitor.session.conversation.turns) == 1
+    assert first.responses["left"].key != second.responses["left"].key
+    assert [request.sampling.seed for request in engine.requests] == [0, 0, 1, 1]
+    assert [m.content for m in engine.requests[2].messages] == [LINE]
+
+
+def test_a_question_of_a_suite_starts_a_new_conversation(services: Services, engine: FakeEngine):
+    visitor = Visitor(services)
+    visitor.ask()
+    visitor.box = asking.pick(visitor.session, SUITE_PROMPT)
+    turn = visitor.ask()
+    assert turn is not None and turn.prompt is SUITE_PROMPT
+    assert [m.content for m in engine.requests[-1].messages] == [SUITE_PROMPT.question]
+
+
+def test_an_edited_question_of_a_suite_is_no_longer_that_prompt(services: Services):
+    visitor = Visitor(services)
+    asking.pick(visitor.session, SUITE_PROMPT)
+    turn = visitor.ask(SUITE_PROMPT.question + "理由も。")
+    assert turn is not None
+    assert (turn.prompt.suite, turn.prompt.reference) == ("", None)
+
+
+def test_a_new_conversation_stops_what_runs_and_forgets_what_was_said(serve: Callable[..., Services]):
+    engine = FakeEngine(delay_s=0.01)
+    visitor = Visitor(serve(engine=engine))
+    visitor.begin()
+    threading.Timer(0.1, compare.new_conversation, [visitor.services, visitor.session, "ja"]).start()
+    visitor.stream()
+    visitor.settle()
+    assert visitor.session.conversation.turns == ()
+    assert engine.active == 0
+    assert visitor.session.problem == ""
+    assert visitor.panes[-1] == compare.NO_CHANGE
+
+
+# ---- judging ----
+
+
+def test_a_judge_scores_both_sides_with_the_reference_of_the_prompt(serve: Callable[..., Services]):
+    judge = FakeJudge()
+    visitor = Visitor(serve(judges=[judge]))
+    visitor.box = asking.pick(visitor.session, SUITE_PROMPT)
+    visitor.ask()
+    left, right = visitor.judge()[-1]
+    assert "<b>2</b>" in left and say("ja", "score.2") in left
+    assert "<b>5</b>" in right and say("ja", "score.5") in right
+    assert [exchange.prompt.reference for exchange in judge.seen] == ["よいでしょう。"] * 2
+
+
+def test_verdicts_arrive_one_by_one(serve: Callable[..., Services]):
+    visitor = Visitor(serve(judges=[FakeJudge(delay_s=0.01)]))
+    visitor.ask()
+    cards = visitor.judge()
+    assert any("<b>2</b>" in left and say("ja", "judge.running") in right for left, right in cards)
+
+
+@pytest.mark.parametrize("missing", ["unparsed", "judge_refused", "unreachable", "not_run"])
+def test_a_missing_verdict_is_words_and_never_a_number(serve: Callable[..., Services], missing: str):
+    visitor = Visitor(serve(judges=[FakeJudge(missing=missing)]))
+    visitor.ask()
+    left, _ = visitor.judge()[-1]
+    assert say("ja", f"missing.{missing}") in left
+    assert 'class="score"' not in left
+
+
+def test_the_embedded_judge_says_that_it_is_rough_and_a_paid_one_what_it_cost(services: Services):
+    visitor = Visitor(services)
+    visitor.ask()
+    embedded = visitor.judge("embedded")[-1][0]
+    paid = visitor.judge("openai:gpt-4o-2024-08-06")[-1][0]
+    assert say("ja", "judge.rough") in embedded and "$" not in embedded
+    assert say("ja", "judge.rough") not in paid and "$0.0027" in paid and "812" in paid
+
+
+def test_a_judge_that_cannot_work_is_one_line_where_the_verdicts_would_be(serve: Callable[..., Services]):
+    visitor = Visitor(serve(judges=[FakeJudge(failure=AccessMissing("Set PLAYGROUND_OPENAI_API_KEY in .env."))]))
+    visitor.ask()
+    assert ["PLAYGROUND_OPENAI_API_KEY" in card for card in visitor.judge()[-1]] == [True, True]
+
+
+def test_a_judge_that_is_not_offered_cannot_be_asked(services: Services):
+    visitor = Visitor(services)
+    visitor.ask()
+    assert "openai:other" in visitor.judge("openai:other")[-1][0]
+
+
+def test_judging_is_automatic_only_when_wanted(services: Services):
+    visitor = Visitor(services)
+    visitor.ask()
+    assert list(compare.judge_automatically(services, visitor.session, "ja", "embedded", False)) == []
+    assert list(compare.judge_automatically(services, visitor.session, "ja", "embedded", True))
+
+
+def test_judging_before_there_is_an_answer_says_so(services: Services):
+    with pytest.raises(gr.Error, match="まだ答えがありません"):
+        Visitor(services).judge()
+
+
+def test_verdicts_of_a_question_that_is_gone_are_kept_but_not_drawn(serve: Callable[..., Services]):
+    visitor = Visitor(serve(judges=[FakeJudge(delay_s=0.05)]))
+    first = visitor.ask()
+    cards = compare.judge_now(visitor.services, visitor.session, "ja", "embedded")
+    next(cards)
+    visitor.ask("次の質問")
+    assert list(cards)[-1] == compare.NO_CHANGE
+    assert first is not None and first.responses["left"].key in visitor.session.judgements
+
+
+def test_a_verdict_is_kept_when_the_visitor_leaves_while_it_is_made(serve: Callable[..., Services]):
+    visitor = Visitor(serve(judges=[FakeJudge(delay_s=0.05)]))
+    turn = visitor.ask()
+    cards = compare.judge_now(visitor.services, visitor.session, "ja", "embedded")
+    next(cards), next(cards)  # "judging", then the left verdict
+    cards.close()
+    deadline = time.monotonic() + 10
+    while len(visitor.session.judgements) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert turn is not None and turn.responses["right"].key in visitor.session.judgements
+
+
+# ---- voting ----
+
+
+def test_votes_open_when_both_sides_have_finished_and_close_after_one(services: Services):
+    visitor = Visitor(services)
+    visitor.begin()
+    assert visitor.vote_buttons == {False}
+    visitor.stream()
+    visitor.settle()
+    assert visitor.vote_buttons == {True}
+    updates = visitor.vote("right")
+    assert {update["interactive"] for update in updates[:4]} == {False}
+    assert say("ja", "vote.right") in updates[4]
+    with pytest.raises(gr.Error):
+        visitor.vote("left")
+
+
+def test_a_pair_with_a_failed_side_cannot_be_voted_on(serve: Callable[..., Services]):
+    visitor = Visitor(serve(engine=FakeEngine(failing=frozenset({"general"}))))
+    visitor.ask()
+    assert visitor.vote_buttons == {False}
+    with pytest.raises(gr.Error):
+        visitor.vote("right")
+
+
+def test_a_vote_must_be_one_of_the_four(services: Services):
+    visitor = Visitor(services)
+    visitor.ask()
+    with pytest.raises(gr.Error):
+        visitor.vote("<script>")
+
+
+def test_a_vote_while_a_judge_reads_is_not_lost(serve: Callable[..., Services]):
+    visitor = Visitor(serve(judges=[FakeJudge(delay_s=0.02)]))
+    turn = visitor.ask()
+    cards = compare.judge_now(visitor.services, visitor.session, "ja", "embedded")
+    next(cards)
+    visitor.vote("tie")
+    list(cards)
+    assert turn is not None
+    assert visitor.session.choices[turn.id] == "tie"
+    assert turn.responses["left"].key in visitor.session.judgements
+
+
+# ---- what is shown ----
+
+
+def test_differences_are_marked_only_when_asked_for(services: Services):
+    visitor = Visitor(services)
+    visitor.ask()
+    assert "<mark" not in screen.answers(visitor.session, False, "ja")[0]["text"]
+    left, right = screen.answers(visitor.session, True, "ja")
+    assert 'class="only-left"' in left["text"] and 'class="only-right"' in right["text"]
+
+
+def test_the_page_in_english_has_no_japanese_but_the_texts_of_models(services: Services):
+    visitor = Visitor(services, language="en")
+    visitor.ask()
+    left, _ = visitor.judge()[-1]
+    shown = compare.redraw(visitor.session, "en", False)
+    status = shown[1]["after"]
+    assert "complete" in status and "完了" not in status
+    assert "Mild or moderate violation" in left
+
+
+def test_a_badge_waits_for_the_engine_and_then_names_the_adapter(serve: Callable[..., Services]):
+    loading = serve(readiness=FakeReadiness(loading=1))
+    assert say("ja", "identity.pending") in screen.badge(loading, "general", "ja")
+    badge = screen.badge(loading, "general", "ja")
+    adapter = identity_of("general").adapter_sha256
+    assert adapter is not None and adapter[:8] in badge and identity_of("general").digest in badge
+
+
+def test_the_default_pair_is_untuned_against_tuned(services: Services, serve: Callable[..., Services]):
+    assert [screen.default_model(services, side) for side in SIDES] == ["general", "answercarefully-sample"]
+    other = replace(services, engine=FakeEngine(replies={"openai:a": "x", "openai:b": "y"}))
+    assert [screen.default_model(other, side) for side in SIDES] == ["openai:a", "openai:b"]
+
+
+def test_the_chips_come_from_different_harm_types_of_the_test_set(services: Services):
+    kinds = [prompt.category.harm_type for prompt in screen.chip_prompts(services) if prompt.category]
+    assert len(kinds) == len(set(kinds)) == len(screen.CHIP_HARMS)
