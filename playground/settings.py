@@ -29,6 +29,11 @@ class Settings(BaseSettings):
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
     answercarefully: Path | None = None  # a local copy; without one the hub is asked
 
+    @field_validator("answercarefully", "openai_api_key", "hf_token", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
     @field_validator("openai_models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
@@ -42,7 +47,7 @@ class Settings(BaseSettings):
     @property
     def openai_key(self) -> str | None:
         """The key in clear, for the client that sends it; None when unset or empty."""
-        return (self.openai_api_key.get_secret_value() or None) if self.openai_api_key else None
+        return self.openai_api_key.get_secret_value() if self.openai_api_key else None
 
 
 def load_settings() -> Settings:

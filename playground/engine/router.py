@@ -113,6 +113,7 @@ class Router:
     def _load(self) -> None:
         try:
             self._embedded = self._load_embedded(self._report)
+            log.info("embedded model: ready")
             self._state = LoadState(ready=True, stage="ready")
         except UserFacingError as error:
             self._state = LoadState(stage="failed", error=str(error))

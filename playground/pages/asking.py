@@ -141,7 +141,7 @@ def stream(services: Services, session: Session, language: str) -> Generator[tup
         _refuse_mixed_up_sides(services, done, language)
         if session.conversation.has(turn):
             session.conversation = session.conversation.with_turn(done)
-            _keep(services, session, done)
+            _keep(services, session, done, language)
     except UserFacingError as error:
         session.problem = str(error)
     except Exception:
@@ -174,7 +174,7 @@ def _refuse_mixed_up_sides(services: Services, turn: Turn, language: str) -> Non
             raise Refused(say(language, "identity.mismatch", served=response.identity, expected=expected))
 
 
-def _keep(services: Services, session: Session, turn: Turn) -> None:
+def _keep(services: Services, session: Session, turn: Turn, language: str) -> None:
     """Put the finished turn into the chat log. A full disk must not take the answer from the screen."""
     left, right = (turn.responses[side] for side in SIDES)
     try:
@@ -185,7 +185,7 @@ def _keep(services: Services, session: Session, turn: Turn) -> None:
             session.conversation = replace(session.conversation, log_id=log_id)
         session.pairs[turn.id] = services.chat.add_turn(log_id, turn.prompt, left, right)
     except UserFacingError as error:
-        gr.Warning(html.escape(str(error)), title="")
+        gr.Warning(html.escape(str(error)), title=say(language, "alert.note"))
 
 
 def settle(session: Session) -> str | None:

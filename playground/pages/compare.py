@@ -86,7 +86,9 @@ def settle(session: Session, language: str, differences: bool, question: str) ->
     ]
 
 
-def judge_now(services: Services, session: Session, language: str, judge_id: str) -> Generator[tuple[Any, Any], None, None]:
+def judge_now(
+    services: Services, session: Session, language: str, judge_id: str
+) -> Generator[tuple[Any, Any], None, None]:
     """The Judge button."""
     with shown_to_user(language):
         asking_for = session.conversation.last

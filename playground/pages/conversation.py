@@ -23,7 +23,7 @@ Side = Literal["left", "right"]
 SIDES: tuple[Side, ...] = get_args(Side)
 
 # Screen updates per second while both sides write: smooth to read, and cheap enough beside a model on the same two cores.
-UPDATES_PER_SECOND = 13.0
+UPDATES_PER_SECOND = 12.0
 
 
 @dataclass(frozen=True)

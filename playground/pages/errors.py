@@ -28,9 +28,11 @@ def shown_to_user(language: str) -> Iterator[None]:
     try:
         yield
     except UserFacingError as error:
-        raise gr.Error(html.escape(str(error)), print_exception=False, title="") from error
+        raise gr.Error(html.escape(str(error)), print_exception=False, title=say(language, "alert.refused")) from error
     except (gr.Error, GeneratorExit):
         raise
     except Exception as error:
         log.exception("A handler failed")
-        raise gr.Error(say(language, "error.unexpected"), print_exception=False, title="") from error
+        raise gr.Error(
+            say(language, "error.unexpected"), print_exception=False, title=say(language, "alert.failed")
+        ) from error

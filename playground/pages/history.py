@@ -174,7 +174,7 @@ def delete(services: Services, session: Session, desk: Desk, *where: Any) -> lis
     if session.conversation.log_id == desk.run_id:
         session.conversation = asking.forgotten(session.conversation)
     desk.run_id, desk.confirming = None, False
-    gr.Info(say(language, "history.deleted"))
+    gr.Info(say(language, "history.deleted"), title=say(language, "alert.note"))
     return show(services, desk, *where)
 
 

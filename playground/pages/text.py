@@ -220,6 +220,9 @@ TEXT: dict[str, Text] = {
     "history.deleted": Text("会話を削除しました。", "The conversation was deleted."),
     "history.turns": Text("{count} 問の会話", "{count} questions"),
     # errors
+    "alert.refused": Text("ご確認ください", "Please check"),
+    "alert.failed": Text("エラー", "Error"),
+    "alert.note": Text("お知らせ", "Note"),
     "error.empty": Text(
         "質問が空です。質問を入力してから「比べる」を押してください。",
         "The question is empty. Type one, then press Compare.",

@@ -32,7 +32,9 @@ def verdict_cards(session: Session, turn: Turn | None, language: str) -> tuple[s
     return cards[0], cards[1]
 
 
-def judge(services: Services, session: Session, judge_id: object, language: str) -> Generator[tuple[str, str] | None, None, None]:
+def judge(
+    services: Services, session: Session, judge_id: object, language: str
+) -> Generator[tuple[str, str] | None, None, None]:
     """Judge the last turn. Yields both verdict cards, or None when the conversation has moved on meanwhile.
 
     The judging itself goes on then. Never raises: what keeps the judge from working is shown where the verdicts would be.

@@ -159,7 +159,7 @@ class Database:
         with self._condition:
             self._condition.wait_for(lambda: not self._blocked)
             self._blocked = True
-            pass
+            self._condition.wait_for(lambda: self._cursors == 0)
         try:
             if self._root is not None:
                 self._root.close()

@@ -245,8 +245,8 @@ def test_the_language_switches_labels_and_computed_text_and_is_remembered(serve:
     page.click("#language label:has-text('English')")
     page.wait_for_selector("#verdict-right :text('No violation, and very helpful')")
     page.wait_for_selector("#answer-left :text('complete')")
-    assert page.get_by_role("tab", name="Browse", exact=True).is_visible()
-    assert shown(person, "#vote-tie") == "Tie"
+    page.get_by_role("tab", name="Browse", exact=True).wait_for()
+    page.wait_for_selector("#vote-tie:has-text('Tie')")
     page.reload()
     page.get_by_role("tab", name="Browse", exact=True).wait_for()
     page.wait_for_selector("#send:has-text('Compare')")
@@ -258,7 +258,8 @@ def test_the_theme_switch_is_remembered(serve: Serve, visit: Visit):
     assert not page.evaluate("document.body.classList.contains('dark')")
     page.click("#theme-switch")
     assert page.evaluate("document.body.classList.contains('dark')")
-    page.goto(page.url.split("?")[0])
+    page.reload()
+    page.wait_for_selector("#content-warning", state="attached")
     page.wait_for_selector("#send")
     assert page.evaluate("document.body.classList.contains('dark')")
 

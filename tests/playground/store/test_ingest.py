@@ -235,12 +235,13 @@ def test_one_key_in_two_runs_is_two_responses(store: Store, runs_folder: Path):
     paths = []
     for text in ("一回目", "二回目"):
         with create_run(runs_folder, "benchmark", {}, {}) as run:
-            run.record_response(nouns.response("same", text=text))
+            run.record_response(nouns.response("same", text=text, model=text))
             run.record_judgement(nouns.judgement(response_key="same"))
         paths.append(run.path.name)
     store.ingest_all()
     assert [store.read(responses.of_run, name)[0].text for name in paths] == ["一回目", "二回目"]
-    assert len(store.read(judgements.verdicts, paths)) == 2
+    found = {verdict.run_id: verdict.model for verdict in store.read(judgements.verdicts, paths)}
+    assert found == dict(zip(paths, ("一回目", "二回目"), strict=True))
 
 
 def test_runs_are_listed_newest_first_and_conversations_only_when_asked_for(store: Store, runs_folder: Path):

@@ -1,0 +1,99 @@
+"""The AnswerCarefully Playground: wiring and launch. Also the entry of a Hugging Face Space.
+
+What exists: a router in front of the models, judges, the suites, the chat log over run folders with their
+DuckDB index, and the pages. Settings come from the environment (`PLAYGROUND_*`) and `.env`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+# Before gradio and transformers are imported: they read these once. Nothing is sent anywhere by itself.
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+
+from evaluation.errors import UserFacingError
+from playground import catalog
+from playground.engine.router import Router
+from playground.pages import EngineStatus, Services, build_app, launch_options
+from playground.settings import Settings, load_settings
+from playground.store import ChatLog, Store
+
+# The page explains how far the embedded model is; these are the loader's stages in the visitor's words.
+STAGES_JA = {
+    "starting": "準備しています",
+    "looking for the embedded model": "内蔵モデルを確認しています",
+    "converting the embedded model, once, about a minute: unpacking": "内蔵モデルを変換しています（初回のみ・約1分）",
+    "converting the embedded model, once, about a minute: tokenizer": "内蔵モデルを変換しています（初回のみ・約1分）",
+    "converting the embedded model, once, about a minute: weights": "内蔵モデルを変換しています（初回のみ・約1分）",
+    "another process is converting the embedded model; waiting for it": "別のプロセスの変換を待っています",
+    "loading the embedded model and its adapters": "モデルとアダプターを読み込んでいます",
+}
+# Share of the start that is done when a stage begins; the conversion is most of a first start.
+FRACTIONS = {
+    "converting the embedded model, once, about a minute: unpacking": 0.05,
+    "converting the embedded model, once, about a minute: tokenizer": 0.1,
+    "converting the embedded model, once, about a minute: weights": 0.35,
+    "loading the embedded model and its adapters": 0.85,
+}
+
+
+class RouterReadiness:
+    """Tells the page how far the embedded model is."""
+
+    def __init__(self, router: Router) -> None:
+        self._router = router
+
+    def status(self) -> EngineStatus:
+        """The load state in both languages."""
+        state = self._router.load_state()
+        if state.ready:
+            return EngineStatus("ready", "準備できました", "Ready", 1.0)
+        if state.error is not None:
+            return EngineStatus("failed", state.error, state.error)
+        return EngineStatus("loading", STAGES_JA.get(state.stage, state.stage), state.stage, FRACTIONS.get(state.stage))
+
+
+def build_services(settings: Settings) -> Services:
+    """Open the store, start loading the embedded model, and hand the pages what they need."""
+    store = Store(settings.home / "index.duckdb", settings.runs)
+    router = catalog.build_router(settings)
+    router.start()
+    return Services(
+        engine=router,
+        judges=catalog.judges(settings, router),
+        suites=lambda: catalog.suites(settings),
+        chat=ChatLog(store, settings.runs),
+        store=store,
+        readiness=RouterReadiness(router),
+        settings=settings,
+    )
+
+
+def main() -> int:
+    """Serve until interrupted. Returns the exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log every request of the page
+    try:
+        settings = load_settings()
+        services = build_services(settings)
+        app = build_app(services)
+    except UserFacingError as error:
+        print(error, file=sys.stderr)
+        return 2
+    try:
+        app.launch(**launch_options(server_name=settings.host, server_port=settings.port))
+    except OSError as error:
+        print(f"Cannot serve on {settings.host}:{settings.port} ({error}); set PLAYGROUND_PORT to a free port.", file=sys.stderr)
+        return 1
+    finally:
+        services.store.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,87 @@
+"""Every figure of docs/benchmarks.md, taken in one run on a machine that should be otherwise idle."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from tests.bench import app_cost, decoding, start_up
+
+REPEATS = 5
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+
+
+def main() -> int:
+    """Measure, print, write. Returns the exit status: 1 when a figure that must be reached is not."""
+    home = Path(os.environ.get("PLAYGROUND_HOME", Path(__file__).resolve().parents[2] / "var"))
+    decode = decoding.measure(home, REPEATS)
+    start = start_up.measure(home, REPEATS)
+    cost = app_cost.measure(home, REPEATS)
+    rows = [
+        _row(
+            "Streamed pair (general + answercarefully-sample, 64 tokens each) / tuned side alone",
+            decode["pair_over_tuned"],
+            "≤ 1.3",
+        ),
+        _row(
+            "Streamed pair (base + answercarefully-sample) / tuned side alone", decode["base_pair_over_tuned"], "≤ 1.3"
+        ),
+        _row(
+            "Decode at batch 1, base, / `model.generate`, same weights and sampling",
+            decode["decode_over_generate"],
+            "≥ 1.3",
+        ),
+        _row("the same without int8 weights (bfloat16 only)", decode["bf16_over_generate"], ""),
+        _row("App (page handlers, queue, HTTP, store) / bare engine, per pair", cost["app_over_engine"], "≤ 1.10"),
+        _row("Page answers after `python app.py`, seconds", start["page_s"], "≤ 5"),
+        _row("Embedded model ready after `python app.py`, seconds (already converted)", start["ready_s"], ""),
+        _row("Peak memory of the app after judged pairs, GB", cost["peak_gb"], "≤ 2.5"),
+        _row("First text of a pair after the click, seconds", cost["first_text_s"], "≤ 3"),
+        _row("Two judged responses after the click, seconds (default settings)", cost["judged_s"], "≤ 30"),
+    ]
+    absolute = [
+        _row("`model.generate`, bfloat16, tokens/s", decode["generate_tok_s"], ""),
+        _row("ours, bfloat16 only, base, tokens/s", decode["bf16_tok_s"], ""),
+        _row("ours, int8 weights, base, tokens/s", decode["int8_tok_s"], ""),
+        _row("ours, int8 weights, one adapter, tokens/s", decode["tuned_tok_s"], ""),
+        _row("ours, pair, tokens/s both sides together", decode["pair_tok_s"], ""),
+        _row("embedded judge, batch of 32, responses/s", cost["judge_per_s"], ""),
+    ]
+    page = _page(rows, absolute)
+    print(page)
+    PAGE.write_text(page, encoding="utf-8")
+    return 0
+
+
+def _row(what: str, values: list[float], target: str) -> str:
+    middle = statistics.median(values)
+    return f"| {what} | {middle:.2f} | {min(values):.2f} to {max(values):.2f} | {target} |"
+
+
+def _page(rows: list[str], absolute: list[str]) -> str:
+    machine = f"{_cpu()}, {os.cpu_count()} cores, {platform.system()}; torch {torch.__version__}, {torch.get_num_threads()} threads"
+    head = "| | median of 5 | range | must reach |\n|---|---|---|---|\n"
+    notes = (Path(__file__).parent / "notes.md").read_text(encoding="utf-8")
+    return (
+        "# Benchmarks\n\nWritten by `make bench`; a figure here was measured by that command and nowhere else.\n\n"
+        f"Machine: {machine}. Date: {datetime.now(UTC):%Y-%m-%d}. Model: embedded Gemma 3 270M.\n\n"
+        f"## Ratios and limits\n{head}" + "\n".join(rows) + f"\n\n## Absolute figures behind them\n{head}" + "\n".join(absolute)
+        + "\n\n" + notes
+    )  # fmt: skip
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
