@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from evaluation.judge.embedded import EmbeddedJudge
-
 from evaluation.errors import AccessMissing, ModelUnavailable
+from evaluation.judge.embedded import EmbeddedJudge
 from evaluation.judge.openai_judge import OpenAIJudge
 from evaluation.judge.protocol import Judge
 from evaluation.prompts.suites import Suite, list_suites, load_suite
@@ -109,7 +108,7 @@ def suites(settings: Settings) -> list[Suite]:
 
 def judges(settings: Settings, router: Router) -> Mapping[str, Callable[[], Judge]]:
     """Judge ids offered here, each with the function that opens it."""
-    offered: dict[str, Callable[[], Judge]] = {DEFAULT_JUDGE: lambda: EmbeddedJudge(router.embedded().hidden_states)}
+    offered: dict[str, Callable[[], Judge]] = {DEFAULT_JUDGE: lambda: judge(DEFAULT_JUDGE, settings, router)}
     if settings.openai_key is not None:
         offered[f"openai:{settings.judge_model}"] = lambda: judge(f"openai:{settings.judge_model}", settings, router)
     return offered
@@ -119,7 +118,8 @@ def judge(judge_id: str, settings: Settings, router: Router) -> Judge:
     """Open a judge by id: `embedded` or `openai:MODEL`. Raises ModelUnavailable or AccessMissing."""
     kind, _, name = judge_id.partition(":")
     if judge_id == DEFAULT_JUDGE:
-        return EmbeddedJudge(router.embedded().hidden_states)
+        engine = router.embedded()
+        return EmbeddedJudge(engine.pooled_states, engine.identity("base").digest)
     if kind == "openai" and name:
         return OpenAIJudge(name, base_url=settings.openai_base_url, api_key=settings.openai_key)
     raise ModelUnavailable(f"There is no judge {judge_id}; use {DEFAULT_JUDGE} or openai:MODEL.")

@@ -26,7 +26,9 @@ TEMPLATE = (
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 # Shows only the last assistant turn in full, as templates do that drop earlier reasoning.
-REWRITING_TEMPLATE = TEMPLATE.replace("{{ m['content'] }}", "{{ m['content'] if loop.last or m['role'] == 'user' else '…' }}")
+REWRITING_TEMPLATE = TEMPLATE.replace(
+    "{{ m['content'] }}", "{{ m['content'] if loop.last or m['role'] == 'user' else '…' }}"
+)
 
 
 def tiny_tokenizer(template: str | None = None) -> Any:

@@ -7,6 +7,7 @@ format (source: the dataset module of LLM-jp's public instruction-tuning code).
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -31,11 +32,13 @@ class ChatFormat:
     """Encodes conversations for one tokenizer.
 
     Text between the markers is encoded with special tokens switched off, so a user who types
-    an end-of-text marker sends letters, not the marker.
+    an end-of-text marker sends letters, not the marker. Safe to call from several threads.
     """
 
     def __init__(self, tokenizer: Any) -> None:
         self._tokenizer = tokenizer
+        # The tokenizer keeps that switch as its own state, so two threads could encode with each other's setting.
+        self._lock = threading.Lock()
         self.template: str | None = tokenizer.chat_template
         # A base model goes on to write the next question by itself; the marker ends its reply.
         self.stop: tuple[str, ...] = () if self.template else ("\n### 指示", "\n### 応答")
@@ -74,12 +77,31 @@ class ChatFormat:
             ids = after
         return TrainingTokens(ids, trained_on)
 
+    def text_ids(self, text: str) -> list[int]:
+        """Token ids of a text on its own, with the beginning-of-text token where there is one."""
+        bos = self._tokenizer.bos_token_id
+        return [*([] if bos is None else [bos]), *self._plain(text)]
+
     def _templated(self, messages: Sequence[Message], system_prompt: str | None, *, reply_follows: bool) -> list[int]:
+        from jinja2 import TemplateError
+
         turns = [{"role": m.role, "content": m.content} for m in messages]
         if system_prompt is not None:
             turns.insert(0, {"role": "system", "content": system_prompt})
-        text = self._tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=reply_follows)
-        return list(self._tokenizer(text, add_special_tokens=False).input_ids)
+        try:
+            with self._lock:
+                ids = self._tokenizer.apply_chat_template(
+                    turns,
+                    add_generation_prompt=reply_follows,
+                    sanitize_control_tokens=True,  # what the user typed stays text
+                    return_dict=False,
+                )
+        except (TemplateError, ValueError) as error:
+            raise SettingsRejected(
+                f"This model's chat template refuses the conversation ({error}); "
+                "leave out the system prompt or what it names."
+            ) from error
+        return list(ids)
 
     def _llm_jp(self, messages: Sequence[Message], system_prompt: str | None) -> TrainingTokens:
         ids: list[int] = []
@@ -90,6 +112,10 @@ class ChatFormat:
             trained_on.extend([loss] * len(pieces))
 
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
+        if eos is None:
+            raise SettingsRejected(
+                "This model's tokenizer has no end-of-text token, so no reply could end; choose another."
+            )
         if bos is not None:
             add([bos], loss=False)
         pending = LLM_JP_SYSTEM if system_prompt is None else system_prompt
@@ -104,4 +130,5 @@ class ChatFormat:
         return TrainingTokens(ids, trained_on)
 
     def _plain(self, text: str) -> list[int]:
-        return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+        with self._lock:
+            return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)

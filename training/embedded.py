@@ -74,9 +74,9 @@ def _is_whole(folder: Path) -> bool:
     """True when every file the manifest names is there with its sha256."""
     try:
         files = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return False
-    return all((folder / name).is_file() and file_sha256(folder / name) == digest for name, digest in files.items())
+        return bool(files) and all(file_sha256(folder / name) == digest for name, digest in files.items())
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return False  # torn, or not a manifest of ours: convert again
 
 
 def _convert(folder: Path, report: Report) -> None:

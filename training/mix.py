@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from evaluation.errors import SettingsRejected
@@ -54,10 +54,27 @@ def build_mix(
 
 
 def held_out_examples(suite: str, load: LoadSuite, chat: ChatFormat, max_length: int) -> list[Example]:
-    """The rows of a suite that no training sees: its test split where it has one, else all of it."""
+    """The rows of a suite to measure the loss on: its test split where it has one, else all of it.
+
+    Raises SettingsRejected for a suite without rows or a row that cannot be measured.
+    """
     prompts = list(load(suite))
     held_out = [p for p in prompts if is_held_out(p)] or prompts
+    if not held_out:
+        raise SettingsRejected(f"Suite {suite} has no rows to measure the loss on; take it out of held_out.")
     return [example(p, suite, chat, max_length) for p in held_out]
+
+
+def refuse_overlap(trained: Sequence[Example], held_out: Mapping[str, Sequence[Example]]) -> None:
+    """Raise SettingsRejected when a row that is trained on is also held out, under whatever name or suite."""
+    seen = {e.ids for e in trained}
+    for suite, examples in held_out.items():
+        for e in examples:
+            if e.ids in seen:
+                raise SettingsRejected(
+                    f"Row {e.prompt_id} of {suite} is held out and trained on at once, so its loss would say nothing; "
+                    f"take {suite} out of held_out or out of sources."
+                )
 
 
 def is_held_out(prompt: Prompt) -> bool:

@@ -20,7 +20,7 @@ from evaluation.errors import SettingsRejected
 from training.chat import ChatFormat
 from training.embedded import ensure_embedded, weights_sha256
 from training.loss import frozen_head_loss
-from training.mix import Example, LoadSuite, MixSummary, build_mix, held_out_examples, summarise
+from training.mix import Example, LoadSuite, MixSummary, build_mix, held_out_examples, refuse_overlap, summarise
 from training.settings import SftSettings
 
 Report = Callable[[str, dict[str, Any]], None]  # event name, its data
@@ -55,6 +55,7 @@ def train(settings: SftSettings, home: Path, load: LoadSuite, out: Path, report:
     chat = ChatFormat(tokenizer)
     examples = build_mix(settings.sources, load, chat, settings.max_length, settings.seed)
     held_out = {suite: held_out_examples(suite, load, chat, settings.max_length) for suite in settings.held_out}
+    refuse_overlap(examples, held_out)
     mix = summarise(examples)
     report("progress", {"stage": "mix", "mix": [vars(part) for part in mix]})
 
@@ -170,14 +171,14 @@ def _base_folder(base: str, home: Path, report: Report) -> Path:
 def _run_trainer(model: Any, examples: list[Example], settings: SftSettings, out: Path, report: Report) -> int:
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
-    class ResponseLossTrainer(Trainer):
+    class ResponseLossTrainer(Trainer):  # type: ignore[misc]  # transformers carries no types
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
         ) -> Any:
             summed, tokens = token_loss(model, inputs)
             return summed / (num_items_in_batch if num_items_in_batch is not None else tokens)
 
-    class Reporter(TrainerCallback):
+    class Reporter(TrainerCallback):  # type: ignore[misc]
         def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
             if logs is None or "loss" not in logs:
                 return
@@ -209,6 +210,7 @@ def _run_trainer(model: Any, examples: list[Example], settings: SftSettings, out
         use_cpu=not torch.cuda.is_available(),
         train_sampling_strategy="group_by_length",
         logging_steps=1,
+        logging_nan_inf_filter=False,  # it would show the mean of earlier losses in place of a broken one
         save_strategy="no",
         report_to="none",
         remove_unused_columns=False,

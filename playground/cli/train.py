@@ -10,12 +10,14 @@ from typing import Any
 
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import RunFolder, create_run
-from evaluation.prompts.suites import load_suite
+from evaluation.prompts.suites import SAMPLES, load_suite
 from playground import catalog
 from playground.cli.output import json_option, print_json, progress
-from playground.settings import load_settings
+from playground.settings import Settings, load_settings
 from training.presets import PRESETS, preset
 from training.settings import read_settings
+
+JUDGE_PRESET = "embedded-judge"
 
 
 def add(commands: Any) -> None:
@@ -23,7 +25,7 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("train", help="fine-tune an adapter")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("settings", nargs="?", type=Path, metavar="SETTINGS.json")
-    what.add_argument("--preset", choices=PRESETS)
+    what.add_argument("--preset", choices=[*PRESETS, JUDGE_PRESET])
     json_option(parser)
     parser.set_defaults(run=train)
 
@@ -34,6 +36,9 @@ def train(options: argparse.Namespace) -> None:
     from training.sft import train as run_sft
 
     settings = load_settings()
+    if options.preset == JUDGE_PRESET:
+        _train_judge(settings, as_json=options.json)
+        return
     sft = preset(options.preset) if options.preset else read_settings(options.settings)
     destination = settings.home / "adapters" / sft.name
     if destination.exists():
@@ -52,13 +57,12 @@ def train(options: argparse.Namespace) -> None:
                 sft, settings.home, lambda name: load_suite(name, settings.home).prompts, folder.path, _reporter(folder)
             )
             write_card(result, sft, command)
-        except BaseException as error:
-            known = isinstance(error, UserFacingError | FloatingPointError | KeyboardInterrupt)
-            folder.event(
-                "cancelled" if isinstance(error, KeyboardInterrupt) else "failed",
-                reason=str(error) or type(error).__name__,
-            )
-            if isinstance(error, FloatingPointError) and known:
+        except KeyboardInterrupt:
+            folder.event("cancelled", reason="interrupted")
+            raise
+        except Exception as error:
+            folder.event("failed", reason=str(error) or type(error).__name__)
+            if isinstance(error, FloatingPointError):
                 raise UserFacingError(str(error)) from error
             raise
         folder.event("finished", steps=result.steps, loss_before=result.loss_before, loss_after=result.loss_after)
@@ -84,6 +88,32 @@ def train(options: argparse.Namespace) -> None:
             sft.name if sft.name not in catalog.DEFAULT_PAIR else f"{sft.name} (the shipped one of that name is shown)"
         )
         print(f"  adapter: {result.adapter}\n  model id: {offered}")
+
+
+def _train_judge(settings: Settings, *, as_json: bool) -> None:
+    """Fit the embedded judge's heads on the graded sample responses."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from training.embedded import ensure_embedded
+    from training.judge_head import LAYER, PENALTY, read_graded, train_judge
+
+    suites = [load_suite(name, settings.home) for name in ("sample-tuning", "sample-borderline")]
+    graded = read_graded(SAMPLES / "sample-graded.jsonl", {p.id: p for suite in suites for p in suite.prompts})
+    base = ensure_embedded(settings.home, progress)
+    with create_run(
+        settings.runs, "training", {"preset": JUDGE_PRESET, "layer": LAYER, "penalty": PENALTY}, {}
+    ) as folder:
+        folder.event("started", command=f"python -m playground train --preset {JUDGE_PRESET}")
+        out = folder.path / "embedded-head.safetensors"
+        model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
+        agreement = train_judge(graded, model, tokenizer, _reporter(folder), out)
+        folder.event("finished", agreement=agreement)
+    if as_json:
+        print_json({"run_id": folder.path.name, "status": "finished", "head": str(out), "agreement": agreement})
+        return
+    for name, figures in agreement.items():
+        print(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in figures.items()))
+    print(f"head: {out}")
 
 
 def _reporter(folder: RunFolder) -> Any:

@@ -14,19 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
 from evaluation.errors import ModelUnavailable
 from playground.engine.modules import LowRank, MixedLinear
 
 MAX_RANK = 256
+MAX_ALPHA = 65536
 MAX_BYTES = 4 << 30
 _KEY = re.compile(r"^base_model\.model\.(?P<layer>[\w.]+)\.lora_(?P<factor>[AB])\.weight$")
 # Settings that change what the low-rank term means or run code; each must be off.
 _MUST_BE_OFF = (
     "use_dora", "auto_mapping", "megatron_config", "layer_replication", "rank_pattern", "alpha_pattern",
     "modules_to_save", "trainable_token_indices", "lora_bias", "alora_invocation_tokens", "target_parameters",
+    "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config", "velora_config",
 )  # fmt: skip
+# Ways to begin a training that leave the base as it is; the others (pissa, olora, corda...) move a part of the
+# base's weights into the adapter, which then means something only on the changed base.
+_KEEPS_THE_BASE = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
 
 
 @dataclass(frozen=True)
@@ -64,9 +69,9 @@ def read_adapter(folder: Path, name: str) -> Adapter:
                         f"Adapter {name}: tensor {key} is not a LoRA factor; only plain LoRA is read."
                     )
                 factors.setdefault(match["layer"], {})[match["factor"]] = tensors.get_tensor(key).float()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise ModelUnavailable(
-            f"Adapter {name}: {weights_path.name} cannot be read ({error}); copy it again."
+            f"Adapter {name}: {weights_path.name} cannot be read ({' '.join(str(error).split())}); copy it again."
         ) from error
     layers = {layer: _low_rank(name, layer, pair, rank) for layer, pair in factors.items()}
     return Adapter(name, rank, scaling, adapter_sha256(folder), layers)
@@ -82,22 +87,30 @@ def _plain_lora(config_path: Path, name: str) -> tuple[int, float]:
     for setting in _MUST_BE_OFF:
         if config.get(setting):
             raise ModelUnavailable(f"Adapter {name}: {setting} is set in {config_path.name}; only plain LoRA is read.")
+    if config.get("init_lora_weights", True) not in _KEEPS_THE_BASE:
+        raise ModelUnavailable(
+            f"Adapter {name}: init_lora_weights in {config_path.name} means that its base was changed as well; "
+            "save it again in PEFT's plain LoRA form."
+        )
     if config.get("bias", "none") != "none" or config.get("fan_in_fan_out"):
         raise ModelUnavailable(f"Adapter {name}: bias must be none and fan_in_fan_out false in {config_path.name}.")
     rank, alpha = config.get("r"), config.get("lora_alpha")
-    if not isinstance(rank, int) or not 1 <= rank <= MAX_RANK or not isinstance(alpha, int | float):
-        raise ModelUnavailable(
-            f"Adapter {name}: r must be 1 to {MAX_RANK} and lora_alpha a number in {config_path.name}."
-        )
+    # type() and not isinstance(): to Python, true is the number 1.
+    if type(rank) is not int or not 1 <= rank <= MAX_RANK:
+        raise ModelUnavailable(f"Adapter {name}: r must be 1 to {MAX_RANK} in {config_path.name}.")
+    if type(alpha) not in (int, float) or not 0 < alpha <= MAX_ALPHA:
+        raise ModelUnavailable(f"Adapter {name}: lora_alpha must be above 0, up to {MAX_ALPHA}, in {config_path.name}.")
     return rank, alpha / (math.sqrt(rank) if config.get("use_rslora") else rank)
 
 
 def _low_rank(name: str, layer: str, pair: dict[str, torch.Tensor], rank: int) -> LowRank:
     if set(pair) != {"A", "B"}:
         raise ModelUnavailable(f"Adapter {name}: layer {layer} has only one of its two factors.")
+    if pair["A"].dim() != 2 or pair["B"].dim() != 2:
+        raise ModelUnavailable(f"Adapter {name}: layer {layer} is not a pair of matrices; only linear layers are read.")
     a, b = pair["A"].t().contiguous(), pair["B"].t().contiguous()
-    if a.dim() != 2 or a.shape[1] != rank or b.shape[0] != rank:
-        raise ModelUnavailable(f"Adapter {name}: layer {layer} does not have rank {rank}.")
+    if a.shape[1] != rank or b.shape[0] != rank:
+        raise ModelUnavailable(f"Adapter {name}: layer {layer} does not have rank {rank}, as its settings say.")
     if not (torch.isfinite(a).all() and torch.isfinite(b).all()):
         raise ModelUnavailable(f"Adapter {name}: layer {layer} holds a value that is not finite; train it again.")
     return LowRank(a, b)

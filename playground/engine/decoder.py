@@ -5,9 +5,9 @@ Rows join and leave between steps. Not safe for threads: `local.LocalEngine` own
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +17,8 @@ from evaluation.types import Sampling
 from playground.engine.adapters import Adapter, check_fits
 from playground.engine.modules import MixedLinear, RowMix, fuse_norms, install_mixed_linears
 
-PREFILL_PIECE = 512  # tokens; between pieces a row can still be dropped
+T = TypeVar("T")
+PREFILL_PIECE = 512  # tokens; bounds the memory that reading a long prompt takes
 TOP_CANDIDATES = 1024  # nucleus sampling looks past these only when they hold less than top_p
 
 
@@ -74,19 +75,10 @@ class Decoder:
             ids = torch.tensor([list(p) for p in prompts], device=self.device)
             return self.model(input_ids=ids, use_cache=False, logits_to_keep=1).logits[:, -1].float()
 
-    def hidden(self, prompts: Sequence[Sequence[int]], adapter: str | None = None) -> list[Tensor]:
-        """Last hidden states of each prompt, [(length, features) float32], in one padded pass."""
-        longest = max(len(p) for p in prompts)
-        ids = torch.tensor([[0] * (longest - len(p)) + list(p) for p in prompts], device=self.device)
-        attention = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts], device=self.device)
-        with torch.inference_mode(), self._mixed([adapter] * len(prompts)):
-            states = self.model.get_decoder()(
-                input_ids=ids,
-                attention_mask=attention,
-                position_ids=(attention.cumsum(1) - 1).clamp(min=0),
-                use_cache=False,
-            ).last_hidden_state
-        return [states[i, longest - len(p) :].float() for i, p in enumerate(prompts)]
+    def without_adapters(self, work: Callable[[Any], T]) -> T:
+        """Run `work(model)` on the bare base. Leaves the batch alone."""
+        with _MaskFor(self._mix, None):
+            return work(self.model)
 
     def admit(self, rows: Sequence[Row]) -> None:
         """Read the new rows' prompts and draw their first tokens; they join the batch."""

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from typing import Any
 
+import httpx2
 import openai
 
 from evaluation.errors import AccessMissing, ModelUnavailable
@@ -20,7 +24,40 @@ from playground.engine.protocol import Chunk, Finish, GenerationRequest
 log = logging.getLogger(__name__)
 
 TIMEOUT_S = 120.0  # between two chunks
+CONNECT_S = 10.0
+ATTEMPTS = 3  # to get a reply begun; one that has begun is never asked for again
+BACKOFF_S = 0.5  # before the second attempt, doubled before the next
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "stop"}
+
+
+@dataclass(eq=False)
+class _Flight:
+    """A request under way. Cancelling it wakes the thread that waits for the server, at whatever point it waits."""
+
+    request: GenerationRequest
+    name: str
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    _socket: socket.socket | None = None
+
+    def cancel(self) -> None:
+        self.cancelled.set()
+        self._hang_up()
+
+    def watch(self, request: httpx2.Request) -> None:
+        """Hook on each HTTP request: note its connection, which the client shows nobody before the reply begins."""
+        request.extensions = {**request.extensions, "trace": self._note}
+
+    def _note(self, event: str, info: dict[str, Any]) -> None:
+        if event in ("connection.connect_tcp.complete", "connection.start_tls.complete"):
+            self._socket = info["return_value"].get_extra_info("socket")
+            if self.cancelled.is_set():
+                self._hang_up()
+
+    def _hang_up(self) -> None:
+        # Closing would not do: a thread that reads from the connection would not notice.
+        if self._socket is not None:
+            with suppress(OSError):  # it is closed already
+                self._socket.shutdown(socket.SHUT_RDWR)
 
 
 class EndpointEngine:
@@ -35,16 +72,9 @@ class EndpointEngine:
         self._origin = origin_of(base_url)
         self._prefix = prefix
         self._models = list(models)
-        # Redirects are refused: following one would carry the key to another host.
-        self._client = openai.OpenAI(
-            base_url=base_url,
-            api_key=api_key,
-            timeout=TIMEOUT_S,
-            max_retries=2,
-            http_client=openai.DefaultHttpxClient(follow_redirects=False),
-        )
-        self._streams: dict[str, Any] = {}
-        self._cancelled: set[str] = set()
+        self._base_url, self._api_key = base_url, api_key
+        self._certificates = httpx2.create_ssl_context()  # read once; each request has a connection of its own
+        self._flights: list[_Flight] = []
         self._lock = threading.Lock()
 
     def model_ids(self) -> list[str]:
@@ -57,23 +87,29 @@ class EndpointEngine:
         told = f"{self._origin} {name}"
         return ModelIdentity(model, told, hashlib.sha256(told.encode()).hexdigest(), None, "endpoint")
 
-    def stream(self, requests: Sequence[GenerationRequest]) -> Iterator[Chunk]:
+    def stream(self, requests: Sequence[GenerationRequest]) -> Generator[Chunk]:
         """See `protocol.Engine.stream`. The endpoint counts its own context, so PromptTooLong comes as an error."""
-        named = [(request, self._name(request.model)) for request in requests]
+        return self._follow([_Flight(request, self._name(request.model)) for request in requests])
 
+    def _follow(self, flights: list[_Flight]) -> Generator[Chunk]:
         def stop() -> None:
-            for request, _ in named:
-                self.cancel(request.id)
+            for flight in flights:
+                flight.cancel()
 
-        return merged([self._one(request, name) for request, name in named], stop)
+        with self._lock:
+            self._flights += flights
+        try:
+            yield from merged([self._one(flight) for flight in flights], stop)
+        finally:
+            with self._lock:
+                self._flights = [flight for flight in self._flights if flight not in flights]
 
     def cancel(self, request_id: str) -> None:
-        """See `protocol.Engine.cancel`. Closing the connection makes the server stop."""
+        """See `protocol.Engine.cancel`. The connection ends, which makes the server stop."""
         with self._lock:
-            self._cancelled.add(request_id)
-            stream = self._streams.get(request_id)
-        if stream is not None:
-            stream.close()
+            named = [flight for flight in self._flights if flight.request.id == request_id]
+        for flight in named:
+            flight.cancel()
 
     def _name(self, model: str) -> str:
         name = model.removeprefix(self._prefix)
@@ -81,7 +117,8 @@ class EndpointEngine:
             raise ModelUnavailable(f"There is no model {model} here; choose one of {', '.join(self.model_ids())}.")
         return name
 
-    def _one(self, request: GenerationRequest, name: str) -> Iterator[Chunk]:
+    def _one(self, flight: _Flight) -> Generator[Chunk]:
+        request = flight.request
         identity = self.identity(request.model).digest
         asked = time.monotonic()
         first: float | None = None
@@ -89,8 +126,7 @@ class EndpointEngine:
         reason: FinishReason | None = None
         error: str | None = None
         try:
-            with self._open(request, name) as stream:
-                self._remember(request.id, stream)
+            with self._client(flight) as client, self._open(client, flight) as stream:
                 for event in stream:
                     if event.usage is not None:
                         tokens, prompt_tokens = event.usage.completion_tokens, event.usage.prompt_tokens
@@ -102,15 +138,13 @@ class EndpointEngine:
                             yield Chunk(request.id, identity, text, pieces)
                         if choice.finish_reason is not None:
                             reason = _REASONS.get(choice.finish_reason, "stop")
-                if reason is None and not self._is_cancelled(request.id):
+                if reason is None:
                     error = f"{self._origin} ended the stream without a finish reason; the reply may be cut. Try again."
-        except Exception as problem:
-            # Closing the stream from another thread surfaces here as some transport error.
-            if not self._is_cancelled(request.id):
-                log.warning("endpoint request failed: %s", type(problem).__name__)
-                error = self._told(problem, name)
-        finally:
-            cancelled = self._forget(request.id)
+        except Exception as problem:  # of the network or the server; hanging up surfaces here too
+            error = self._told(problem, flight.name)
+        cancelled = flight.cancelled.is_set()
+        if error is not None and not cancelled:
+            log.warning("endpoint request failed: %s", error)
         finish = Finish(
             reason="cancelled" if cancelled else "error" if error else reason or "stop",
             tokens=pieces if tokens is None else tokens,
@@ -121,13 +155,37 @@ class EndpointEngine:
         )
         yield Chunk(request.id, identity, "", finish.tokens, finish)
 
-    def _open(self, request: GenerationRequest, name: str) -> Any:
-        sampling = request.sampling
-        messages = [{"role": m.role, "content": m.content} for m in request.messages]
+    def _client(self, flight: _Flight) -> openai.OpenAI:
+        return openai.OpenAI(
+            base_url=self._base_url,
+            api_key=self._api_key,
+            timeout=httpx2.Timeout(TIMEOUT_S, connect=CONNECT_S),
+            max_retries=0,  # the client's own waits cannot be cancelled
+            http_client=openai.DefaultHttpxClient(
+                verify=self._certificates,
+                # Redirects are refused: following one would carry the key to another host.
+                follow_redirects=False,
+                event_hooks={"request": [flight.watch]},
+            ),
+        )
+
+    def _open(self, client: openai.OpenAI, flight: _Flight) -> Any:
+        """The reply's stream. Tries again after what may pass, unless the request is cancelled."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return self._ask(client, flight)
+            except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
+                if attempt == ATTEMPTS or flight.cancelled.wait(BACKOFF_S * 2 ** (attempt - 1)):
+                    raise
+        raise AssertionError("the last attempt returns or raises")
+
+    def _ask(self, client: openai.OpenAI, flight: _Flight) -> Any:
+        sampling = flight.request.sampling
+        messages = [{"role": m.role, "content": m.content} for m in flight.request.messages]
         if sampling.system_prompt is not None:
             messages.insert(0, {"role": "system", "content": sampling.system_prompt})
-        return self._client.chat.completions.create(
-            model=name,
+        return client.chat.completions.create(
+            model=flight.name,
             messages=messages,  # type: ignore[arg-type]
             temperature=sampling.temperature,
             top_p=sampling.top_p,
@@ -144,26 +202,15 @@ class EndpointEngine:
             return f"{self._origin} has no model {name}; check its name."
         if isinstance(problem, openai.RateLimitError):
             return f"{self._origin} is over its rate limit; wait a minute and try again."
+        if isinstance(problem, openai.APIStatusError) and problem.status_code < 400:
+            return (
+                f"{self._origin} answered with a redirect ({problem.status_code}), and a key is not sent on; "
+                "set PLAYGROUND_OPENAI_BASE_URL to its final address."
+            )
         if isinstance(problem, openai.APIStatusError):
             return f"{self._origin} answered with HTTP {problem.status_code}; the prompt may be too long or the server busy."
+        if isinstance(problem, openai.APITimeoutError):
+            return f"{self._origin} did not answer within {TIMEOUT_S:.0f} s; try again later."
         if isinstance(problem, openai.APIConnectionError):
             return f"{self._origin} cannot be reached; is the server running, and the URL right?"
         return f"The stream from {self._origin} broke off ({type(problem).__name__}); try again."
-
-    def _remember(self, request_id: str, stream: Any) -> None:
-        with self._lock:
-            self._streams[request_id] = stream
-            cancelled = request_id in self._cancelled
-        if cancelled:
-            stream.close()
-
-    def _forget(self, request_id: str) -> bool:
-        with self._lock:
-            self._streams.pop(request_id, None)
-            cancelled = request_id in self._cancelled
-            self._cancelled.discard(request_id)
-            return cancelled
-
-    def _is_cancelled(self, request_id: str) -> bool:
-        with self._lock:
-            return request_id in self._cancelled

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from evaluation.errors import ModelUnavailable, PromptTooLong
+from evaluation.judge.features import Features, pooled_states
 from evaluation.types import FinishReason, ModelIdentity
 from playground.engine.adapters import Adapter, read_adapter
 from playground.engine.decoder import Decoder, Row
@@ -30,7 +30,6 @@ from training.embedded import weights_sha256
 log = logging.getLogger(__name__)
 
 MAX_ROWS = 32  # rows decoded together; more wait their turn
-EMBED_ROWS = 16  # rows in one pass for hidden states
 
 
 @dataclass(eq=False)
@@ -45,13 +44,15 @@ class _Active:
     asked: float  # monotonic seconds
     first_token: float | None = None
     cancelled: bool = False
+    finished: bool = False
 
 
-@dataclass
+@dataclass(eq=False)
 class _Task:
     """Work that must run on the decoding thread, between two steps."""
 
     call: Any
+    when_idle: bool  # only while no row is in the batch
     done: threading.Event = field(default_factory=threading.Event)
     value: Any = None
     error: Exception | None = None
@@ -116,13 +117,15 @@ class LocalEngine:
     def add_adapter(self, name: str, folder: Path) -> None:
         """Load one more adapter, or a new version of one, once the running batch is done.
 
-        Raises ModelUnavailable when it cannot be used; the others stay as they were.
+        Raises ModelUnavailable when it cannot be used or does nothing; the others stay as they were.
         """
         adapter = read_adapter(folder, name)
-        self._on_thread(lambda: self._set_adapters({**self._adapters, name: adapter}), when_idle=True)
+        self._on_thread(lambda: self._replace_adapters({**self._adapters, name: adapter}), when_idle=True)
 
     def stream(self, requests: Sequence[GenerationRequest]) -> Iterator[Chunk]:
         """See `protocol.Engine.stream`."""
+        if self._closed:
+            raise self._shut_down()
         out: queue.SimpleQueue[Chunk] = queue.SimpleQueue()
         active = [self._prepare(request, out) for request in requests]
         return self._follow(active, out)
@@ -135,20 +138,13 @@ class LocalEngine:
                     active.cancelled = True
             self._work.notify()
 
-    def hidden_states(self, texts: Sequence[str]) -> list[Tensor]:
-        """Last hidden states of the base, no adapter, [(tokens, features) float32], one per text."""
-        prompts = []
-        for text in texts:
-            ids = self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids
-            prompts.append([self._tokenizer.bos_token_id, *ids] if self._tokenizer.bos_token_id is not None else ids)
-        order = sorted(range(len(prompts)), key=lambda i: len(prompts[i]))
-        states: list[Tensor | None] = [None] * len(prompts)
-        for start in range(0, len(order), EMBED_ROWS):
-            group = order[start : start + EMBED_ROWS]
-            results = self._on_thread(lambda group=group: self._decoder.hidden([prompts[i] for i in group]))
-            for i, result in zip(group, results, strict=True):
-                states[i] = result
-        return [state for state in states if state is not None]
+    def pooled_states(self, contexts: Sequence[str], texts: Sequence[str], layer: int) -> Features:
+        """Mean hidden states of texts on the base, no adapter; see `evaluation.judge.features.pooled_states`."""
+        return self._on_thread(
+            lambda: self._decoder.without_adapters(
+                lambda model: pooled_states(model, self._tokenizer, contexts, texts, layer)
+            )
+        )
 
     def close(self) -> None:
         """Stop the thread; running requests finish as cancelled."""
@@ -175,12 +171,14 @@ class LocalEngine:
 
     def _follow(self, active: list[_Active], out: queue.SimpleQueue[Chunk]) -> Iterator[Chunk]:
         with self._work:
-            if self._closed:
-                raise ModelUnavailable(f"The engine for {self._base_id} is shut down; start the app again.")
             now = time.monotonic()
             for one in active:
                 one.asked = now
-            self._waiting += active
+            if self._closed:  # since `stream` was called
+                for one in active:
+                    self._finish(one, "cancelled")
+            else:
+                self._waiting += active
             self._work.notify()
         unfinished = len(active)
         try:
@@ -192,14 +190,16 @@ class LocalEngine:
             for one in active:
                 one.cancelled = True
 
+    def _shut_down(self) -> ModelUnavailable:
+        return ModelUnavailable(f"The engine for {self._base_id} is shut down; start the app again.")
+
     def _on_thread(self, call: Any, *, when_idle: bool = False) -> Any:
-        task = _Task(call)
+        task = _Task(call, when_idle)
         with self._work:
-            if when_idle:
-                # Adapters may change only between batches.
-                self._work.wait_for(lambda: not self._running and not self._waiting)
+            if self._closed:
+                raise self._shut_down()
             self._tasks.append(task)
-            self._work.notify_all()
+            self._work.notify()
         task.done.wait()
         if task.error is not None:
             raise task.error
@@ -211,22 +211,33 @@ class LocalEngine:
         while True:
             with self._work:
                 self._work.wait_for(lambda: self._closed or self._waiting or self._running or self._tasks)
-                closed, tasks, self._tasks = self._closed, self._tasks, []
-                # A batch of 32 must not be grown by strangers until it has room again.
-                free = MAX_ROWS - len(self._running)
+                if self._closed:
+                    self._end()
+                    return
+                for active in self._waiting:
+                    if active.cancelled:
+                        self._finish(active, "cancelled")
+                self._waiting = [active for active in self._waiting if not active.finished]
+                tasks = [task for task in self._tasks if not (task.when_idle and self._running)]
+                self._tasks = [task for task in self._tasks if task not in tasks]
+                # While a task waits for the batch to end nobody joins, or a busy engine would never come to it.
+                free = 0 if self._tasks else MAX_ROWS - len(self._running)
                 joining, self._waiting = self._waiting[:free], self._waiting[free:]
                 self._running += joining
             for task in tasks:
                 self._do(task)
             try:
-                if closed:
-                    for active in (*self._running, *self._waiting):
-                        self._finish(active, "cancelled")
-                    return
                 self._advance(joining)
             except Exception as error:  # one bad step must not end the engine for everybody
                 log.exception("decoding failed")
-                self._fail_all(error)
+                self._fail(list(self._running), error)
+
+    def _end(self) -> None:
+        for active in (*self._running, *self._waiting):
+            self._finish(active, "cancelled")
+        for task in self._tasks:
+            task.error = self._shut_down()
+            task.done.set()
 
     def _do(self, task: _Task) -> None:
         try:
@@ -241,8 +252,15 @@ class LocalEngine:
             self._finish(active, "cancelled")
         self._retire(cancelled)
         joining = [active for active in joining if active not in cancelled]
+        for active in joining:  # an adapter may have changed while the request waited
+            active.identity = self.identity(active.request.model).digest
         if joining:
-            self._decoder.admit([active.row for active in joining])
+            try:
+                self._decoder.admit([active.row for active in joining])
+            except Exception as error:  # reading one's prompt must not end what others are being told
+                log.exception("reading prompts failed")
+                self._fail(joining, error)
+                return
         elif self._running:
             self._decoder.step()
         drawn = joining or self._running
@@ -254,7 +272,6 @@ class LocalEngine:
         self._decoder.drop([active.row for active in ended])
         with self._work:
             self._running = [a for a in self._running if a not in ended]
-            self._work.notify_all()
 
     def _deliver(self, active: _Active) -> bool:
         """Send the newest token of a row on. Returns whether the row has ended."""
@@ -284,25 +301,30 @@ class LocalEngine:
             ttft_s=None if active.first_token is None else active.first_token - active.asked,
             error=error,
         )
+        active.finished = True
         active.out.put(Chunk(active.request.id, active.identity, text, len(active.row.ids), finish))
 
-    def _fail_all(self, error: Exception) -> None:
-        for active in self._running:
-            self._finish(
-                active,
-                "error",
-                error=f"Generation failed ({type(error).__name__}); the log has the details. Try again.",
-            )
-        self._decoder.drop(self._decoder.rows)
-        with self._work:
-            self._running = []
-            self._work.notify_all()
+    def _fail(self, failed: list[_Active], error: Exception) -> None:
+        told = f"Generation failed ({type(error).__name__}); the log has the details. Try again."
+        for active in failed:
+            if not active.finished:
+                self._finish(active, "error", error=told)
+        self._retire(failed)
 
     def _set_adapters(self, adapters: dict[str, Adapter]) -> None:
         if self._base_id in adapters:
             raise ModelUnavailable(f"An adapter cannot be named {self._base_id}; that means no adapter.")
         self._decoder.set_adapters(list(adapters.values()))
         self._adapters = adapters
+
+    def _replace_adapters(self, adapters: dict[str, Adapter]) -> None:
+        before = self._adapters
+        try:
+            self._set_adapters(adapters)
+            self._self_test()
+        except ModelUnavailable:
+            self._set_adapters(before)
+            raise
 
     def _self_test(self) -> None:
         """Prove which weights answer: an adapter changes the logits, no adapter leaves the base's exactly.

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 
 from playground.engine.protocol import Chunk
 
 
-def merged(streams: Sequence[Iterator[Chunk]], stop: Callable[[], None]) -> Iterator[Chunk]:
+def merged(streams: Sequence[Generator[Chunk]], stop: Callable[[], None]) -> Generator[Chunk]:
     """Yield the chunks of all streams as they come. `stop` is called when the consumer leaves early.
 
+    A stream that had not begun by then is closed at its first chunk, since `stop` came too soon for it.
     An exception of one stream is raised after the others' chunks so far.
     """
     if len(streams) == 1:
         yield from streams[0]
         return
     out: queue.SimpleQueue[Chunk | BaseException | None] = queue.SimpleQueue()
+    left = threading.Event()
 
-    def pump(stream: Iterator[Chunk]) -> None:
+    def pump(stream: Generator[Chunk]) -> None:
         try:
-            for chunk in stream:
-                out.put(chunk)
+            with closing(stream):
+                for chunk in stream:
+                    if left.is_set():
+                        return
+                    out.put(chunk)
         except BaseException as error:
             out.put(error)
         finally:
@@ -42,4 +48,5 @@ def merged(streams: Sequence[Iterator[Chunk]], stop: Callable[[], None]) -> Iter
                 yield chunk
     finally:
         if open_streams:
+            left.set()
             stop()

@@ -260,7 +260,7 @@ def use(services: Services, shelf: Shelf, session: Session, name: object, langua
 # ---- layout --------------------------------------------------------------------------------------------------------
 
 
-def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, page: ComparePage) -> None:
+def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, tab: gr.Tab, page: ComparePage) -> None:
     """Draw the page inside the tab that the caller has opened."""
     shelf = gr.State(Shelf())
     choices = suite_choices(services, "ja")
@@ -325,6 +325,8 @@ def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, page
     outputs = [tree, about, count, listing, back, forward, card, send, shown]
     where = [shelf, suite, search, language]
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
+    # What was imported since the page was drawn shows up when the tab is chosen.
+    tab.select(lambda lang: gr.update(choices=suite_choices(services, lang)), [language], [suite], **quiet)
     suite.change(partial(choose_suite, services), where, outputs, **quiet)
     search.change(partial(find, services), where, outputs, trigger_mode="always_last", **quiet)
 

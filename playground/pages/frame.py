@@ -90,8 +90,8 @@ def build_app(services: Services) -> gr.Blocks:
         with gr.Tabs(selected="compare", elem_id="pages") as tabs:
             with labels.add(gr.Tab(say("ja", "tab.compare"), id="compare"), label="tab.compare"):
                 compare_page = compare.build(services, labels, language)
-            with labels.add(gr.Tab(say("ja", "tab.browse"), id="browse"), label="tab.browse"):
-                browse.build(services, labels, language, tabs, compare_page)
+            with labels.add(gr.Tab(say("ja", "tab.browse"), id="browse"), label="tab.browse") as browse_tab:
+                browse.build(services, labels, language, tabs, browse_tab, compare_page)
             with labels.add(gr.Tab(say("ja", "tab.history"), id="history"), label="tab.history") as history_tab:
                 history.build(services, labels, language, tabs, history_tab, compare_page)
 

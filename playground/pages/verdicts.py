@@ -93,8 +93,12 @@ def vote(services: Services, session: Session, choice: object, language: str) ->
     log_id, pair = session.conversation.log_id, session.pairs.get(turn.id)
     if log_id is None or pair is None:
         raise Refused(say(language, "error.unsaved"))
-    services.chat.add_rating(log_id, pair, choice)
-    session.choices[turn.id] = choice
+    session.choices[turn.id] = choice  # first, so that a double click votes once
+    try:
+        services.chat.add_rating(log_id, pair, choice)
+    except Exception:
+        del session.choices[turn.id]
+        raise
 
 
 def vote_note(session: Session, language: str) -> str:

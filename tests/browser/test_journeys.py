@@ -14,7 +14,7 @@ Visit = Callable[..., Person]
 TUNED = REPLIES["answercarefully-sample"]
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 15) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 90) -> bool:
     """Whether the condition comes true; browsers and servers take their time."""
     deadline = time.monotonic() + seconds
     while not condition():

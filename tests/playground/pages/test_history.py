@@ -9,6 +9,7 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from evaluation.journal import DiskRefused
 from playground.pages import Services, asking, browse, history
 from playground.pages.conversation import Session
 from playground.pages.history import ANY, Desk
@@ -160,6 +161,17 @@ def test_a_full_disk_does_not_take_the_answer_from_the_screen(services: Services
     assert len(said) == 1
     with pytest.raises(gr.Error, match="保存できなかった"):
         visitor.vote("left")
+
+
+def test_a_vote_that_could_not_be_written_can_be_given_again(services: Services, monkeypatch):
+    visitor = chat(services)
+    add_rating = services.chat.add_rating
+    monkeypatch.setattr(services.chat, "add_rating", lambda *_: (_ for _ in ()).throw(DiskRefused("The disk is full.")))
+    with pytest.raises(gr.Error, match="disk is full"):
+        visitor.vote("left")
+    monkeypatch.setattr(services.chat, "add_rating", add_rating)
+    visitor.vote("right")
+    assert say("ja", "vote.right") in listed(services)
 
 
 @pytest.mark.parametrize("created_at", ["", "yesterday", "<b>"])
