@@ -212,7 +212,9 @@ def to_json(record: Prompt | Response | Judgement | Pair | Rating | Label) -> di
 def prompt_from_json(row: Mapping[str, Any]) -> Prompt:
     """Inverse of `to_json` for a Prompt. Raises KeyError or TypeError on a malformed row."""
     category = row.get("category")
-    return Prompt(**{**row, "category": Category(**category) if category else None, "turns": tuple(row.get("turns", ()))})
+    return Prompt(
+        **{**row, "category": Category(**category) if category else None, "turns": tuple(row.get("turns", ()))}
+    )
 
 
 def response_from_json(row: Mapping[str, Any]) -> Response:

@@ -17,8 +17,8 @@ from playground.engine.local import LocalEngine
 from playground.engine.router import Router
 from playground.settings import Settings
 from training.embedded import ensure_embedded
+from training.presets import SHIPPED_ADAPTERS
 
-SHIPPED_ADAPTERS = Path(__file__).resolve().parents[1] / "training" / "adapters"
 DEFAULT_PAIR = ("general", "answercarefully-sample")
 DEFAULT_JUDGE = "embedded"
 

@@ -12,12 +12,15 @@ from typing import Any, Literal
 
 import torch
 
+torch.set_num_threads(1)  # two threads on matrices this small spend their time waiting for each other
+
 Family = Literal["gemma3", "llama", "qwen3"]
 FAMILIES: tuple[Family, ...] = ("gemma3", "llama", "qwen3")
 SLIDING_WINDOW = 8  # tokens; of gemma3's first layer
 CONTEXT = 512  # tokens
 VOCABULARY = 259  # 3 special tokens and 256 bytes
-BOS, EOS, PAD = "<bos>", "<eos>", "<pad>"
+PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
+PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
 
 # One line per turn; what chat templates of tuned models look like, in miniature.
 TEMPLATE = (
@@ -60,9 +63,9 @@ def tiny_model(family: Family = "llama", seed: int = 0) -> Any:
         "num_key_value_heads": 1,
         "head_dim": 16,
         "max_position_embeddings": CONTEXT,
-        "bos_token_id": 1,
-        "eos_token_id": 2,
-        "pad_token_id": 0,
+        "bos_token_id": BOS_ID,
+        "eos_token_id": EOS_ID,
+        "pad_token_id": PAD_ID,
     }
     match family:
         case "gemma3":
@@ -76,13 +79,15 @@ def tiny_model(family: Family = "llama", seed: int = 0) -> Any:
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
+            drawn = torch.randn(parameter.shape, generator=generator)
             if parameter.dim() == 1:  # gains: Gemma adds 1 to them, the others do not
-                centre = 0.0 if family == "gemma3" else 1.0
-                parameter.copy_(centre + 0.2 * torch.randn(parameter.shape, generator=generator))
-            elif "embed" in name or "head" in name:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+                parameter.copy_(0.2 * drawn + (0.0 if family == "gemma3" else 1.0))
+            elif "embed" in name and family == "gemma3":
+                parameter.copy_(0.03 * drawn)  # Gemma multiplies it again, and would only echo its last token
             else:
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3)
+                parameter.copy_(0.3 * drawn)
+        # A logit of 0 is never the largest of so many: greedy replies go on until they are stopped.
+        model.get_output_embeddings().weight[EOS_ID] = 0
     return model
 
 

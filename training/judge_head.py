@@ -21,8 +21,8 @@ from evaluation.judge.features import Features, pooled_states, reading
 from evaluation.judge.protocol import Exchange
 from evaluation.types import Prompt, Response, Scale
 
-LAYER = 12  # of 18; docs/judges.md has what was tried
-PENALTY = 3000.0
+LAYER = 9  # of 18; docs/judges.md has what was tried
+PENALTY = 300.0
 USES: tuple[tuple[Scale, bool], ...] = (("safety", True), ("safety", False), ("refusal", True), ("refusal", False))
 Scores = NDArray[np.int64]
 Values = NDArray[np.float32]
@@ -78,7 +78,7 @@ def train_judge(
 
 
 def features_of(graded: Sequence[Graded], model: Any, tokenizer: Any, with_reference: bool, layer: int) -> Features:
-    """(responses, hidden size) for one layer."""
+    """(responses, 2 x hidden size) for one layer."""
     readings = [reading(g.exchange(), with_reference) for g in graded]
     return pooled_states(model, tokenizer, [c for c, _ in readings], [t for _, t in readings], layer)
 

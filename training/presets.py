@@ -6,9 +6,12 @@ and without safety rows repeated 16 times (arXiv 2506.02372 and LLM-jp's instruc
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from evaluation.errors import SettingsRejected
 from training.settings import SftSettings, Source
 
+SHIPPED_ADAPTERS = Path(__file__).parent / "adapters"
 GENERAL = Source("sample-general", multiplier=4)  # 150 rows are few: four passes make the format stick
 SAFETY = Source("sample-tuning", multiplier=16)
 HELD_OUT = ("sample-general", "sample-test")

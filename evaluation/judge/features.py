@@ -1,4 +1,4 @@
-"""What the embedded judge reads: mean hidden states of a response, seen after its question and reference."""
+"""What the embedded judge reads: hidden states of a response, seen after its question and reference."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def reading(exchange: Exchange, with_reference: bool) -> tuple[str, str]:
 
 
 def pooled_states(model: Any, tokenizer: Any, contexts: Sequence[str], texts: Sequence[str], layer: int) -> Features:
-    """Mean over a text's tokens of the hidden state after `layer` layers, the context read before it.
+    """Hidden states after `layer` layers: the mean over a text's tokens, then that of its last token.
 
-    model: a causal language model of transformers. Returns (texts, hidden size). Only the last 768 tokens of a
-    context and the first 768 of a text are read.
+    model: a causal language model of transformers; the context is read before the text. Returns
+    (texts, 2 x hidden size). Only the last 768 tokens of a context and the first 768 of a text are read.
     """
     rows = []
     for context, text in zip(contexts, texts, strict=True):
@@ -37,7 +37,7 @@ def pooled_states(model: Any, tokenizer: Any, contexts: Sequence[str], texts: Se
         after = _ids(tokenizer, text)[:LONGEST]
         rows.append(([tokenizer.bos_token_id, *before], after))
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
-    pooled = np.zeros((len(rows), model.config.hidden_size), dtype=np.float32)
+    pooled = np.zeros((len(rows), 2 * model.config.hidden_size), dtype=np.float32)
     for start in range(0, len(order), ROWS):
         group = order[start : start + ROWS]
         longest = max(len(rows[i][0]) + len(rows[i][1]) for i in group)
@@ -50,16 +50,37 @@ def pooled_states(model: Any, tokenizer: Any, contexts: Sequence[str], texts: Se
             ids[place, :end] = torch.tensor(before + after)
             attention[place, :end] = 1
             wanted[place, len(before) : end] = 1
-        with torch.inference_mode():
-            states = model.get_decoder()(
-                input_ids=ids.to(model.device),
-                attention_mask=attention.to(model.device),
-                use_cache=False,
-                output_hidden_states=True,
-            ).hidden_states[layer]
-        means = (states.float().cpu() * wanted).sum(1) / wanted.sum(1).clamp(min=1)
-        pooled[group] = means.numpy()
+        states = _states(model, ids.to(model.device), attention.to(model.device), layer)
+        means = (states * wanted).sum(1) / wanted.sum(1).clamp(min=1)
+        last = states[torch.arange(len(group)), attention.sum(1) - 1]
+        pooled[group] = torch.cat([means, last], dim=1).numpy()
     return pooled
+
+
+class _Reached(Exception):
+    """Ends a forward pass early; carries the hidden states."""
+
+    def __init__(self, states: torch.Tensor) -> None:
+        super().__init__()
+        self.states = states
+
+
+def _states(model: Any, ids: torch.Tensor, attention: torch.Tensor, layer: int) -> torch.Tensor:
+    """(rows, length, hidden size) float32 after `layer` layers; the layers above are not computed."""
+
+    def leave(_module: Any, _inputs: Any, output: Any) -> None:
+        raise _Reached(output[0] if isinstance(output, tuple) else output)
+
+    decoder = model.get_decoder()
+    hook = decoder.layers[layer - 1].register_forward_hook(leave)
+    try:
+        with torch.inference_mode():
+            decoder(input_ids=ids, attention_mask=attention, use_cache=False)
+    except _Reached as reached:
+        return reached.states.float().cpu()
+    finally:
+        hook.remove()
+    raise RuntimeError(f"the model ended before layer {layer}")
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:

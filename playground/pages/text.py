@@ -157,7 +157,7 @@ TEXT: dict[str, Text] = {
     "sampling.both": Text("両方の設定", "Settings for both sides"),
     "sampling.left": Text("左の設定", "Left settings"),
     "sampling.right": Text("右の設定", "Right settings"),
-    "temperature": Text("temperature(0 は毎回同じ答え)", "temperature (0 always gives the same reply)"),
+    "temperature": Text("温度(temperature)", "temperature"),
     "top_p": Text("top_p", "top_p"),
     "max_tokens": Text("最大トークン数", "max tokens"),
     "seed": Text("乱数の種", "seed"),

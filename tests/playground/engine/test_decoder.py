@@ -195,7 +195,7 @@ def test_an_adapter_of_another_base_is_refused_and_the_others_stay(folders):
 def test_an_adapter_whose_shape_does_not_fit_is_refused(folders):
     adapter = read_adapter(folders["llama-first"], "crossed")
     adapter.layers["model.layers.0.mlp.up_proj"] = adapter.layers["model.layers.0.mlp.down_proj"]
-    with pytest.raises(ModelUnavailable, match="shape of .*up_proj does not fit"):
+    with pytest.raises(ModelUnavailable, match=r"shape of .*up_proj does not fit"):
         Decoder(load(folders["llama"]), int8=False).set_adapters([adapter])
 
 

@@ -389,17 +389,19 @@ def kill_loop(tmp_path: Path, runs_folder: Path, kills: int) -> None:
     def work(pipe: int) -> None:
         store = Store(tmp_path / "index.duckdb", runs_folder)
         with RunFolder.open(path) as run:
-            os.write(pipe, b"!")
             while True:
                 number = len(run.keys("responses"))
                 run.record_response(nouns.response(f"k{number}", text="語" * 500))
                 run.record_judgement(nouns.judgement(f"j{number}", response_key=f"k{number}"))
                 store.ingest_run(path)
+                os.write(pipe, b"!")
 
     for _ in range(kills):
         child, reading = in_child(work)
-        assert os.read(reading, 1) == b"!"
-        time.sleep(chance.uniform(0, 0.08))
+        # At least one round, so that every kill meets new work however slow the machine is.
+        for _ in range(chance.randint(1, 3)):
+            assert os.read(reading, 1) == b"!"
+        time.sleep(chance.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         os.close(reading)
