@@ -17,7 +17,7 @@ torch.set_num_threads(1)  # two threads on matrices this small spend their time 
 Family = Literal["gemma3", "llama", "qwen3"]
 FAMILIES: tuple[Family, ...] = ("gemma3", "llama", "qwen3")
 SLIDING_WINDOW = 8  # tokens; of gemma3's first layer
-CONTEXT = 512  # tokens
+CONTEXT = 1024  # tokens
 VOCABULARY = 259  # 3 special tokens and 256 bytes
 PAD, BOS, EOS = "<pad>", "<bos>", "<eos>"
 PAD_ID, BOS_ID, EOS_ID = 0, 1, 2

@@ -125,7 +125,9 @@ class TestEveryEngine:
         asked = {}
         for number in range(8):
             for side, model in (("l", served.left), ("r", served.right)):
-                asked[f"{side}{number}"] = request(f"{side}{number}", model, f"質問{number}", tokens=10)
+                asked[f"{side}{number}"] = request(
+                    f"{side}{number}", model, chr(0x4E00 + 97 * number) * (2 + 3 * number), 24
+                )
         expected = {id: whole(collected(served, one), id) for id, one in asked.items()}
         assert len(set(expected.values())) == len(expected), "equal texts would hide a swap"
         pairs = [(asked[f"l{n}"], asked[f"r{n}"]) for n in range(8)]

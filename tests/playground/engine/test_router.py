@@ -1,0 +1,163 @@
+"""One engine in front of several: which engine is asked, and how the embedded one loads behind the page."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from evaluation.errors import ModelUnavailable
+from playground.engine.protocol import Chunk, Finish, GenerationRequest
+from playground.engine.router import Router
+from tests.fakes import FakeEngine
+from tests.playground.engine.serving import finishes, request, wait_until, whole, within
+
+
+def engine(*models: str, **more) -> FakeEngine:
+    return FakeEngine(replies={model: f"{model}の返事です。" for model in models}, **more)
+
+
+def router_of(local: FakeEngine, *endpoints: FakeEngine, **more) -> Router:
+    return Router(local.model_ids, lambda report: local, list(endpoints), **more)
+
+
+def test_each_request_goes_to_the_engine_that_knows_its_model_and_one_engine_gets_its_requests_together():
+    local, remote = engine("base", "general"), engine("openai:a")
+    router = router_of(local, remote)
+    assert router.model_ids() == ["base", "general", "openai:a"]
+    requests = [request("1", "base"), request("2", "openai:a"), request("3", "general")]
+    chunks = within(lambda: list(router.stream(requests)))
+    assert [whole(chunks, one.id) for one in requests] == [f"{one.model}の返事です。" for one in requests]
+    assert [one.id for one in local.requests] == ["1", "3"]
+
+
+def test_the_page_is_there_before_the_model_and_a_request_waits_for_it():
+    loaded, local = threading.Event(), engine("base")
+
+    def load(report):
+        report("loading")
+        assert loaded.wait(30)
+        return local
+
+    router = Router(local.model_ids, load)
+    router.start()
+    assert router.model_ids() == ["base"]
+    wait_until(lambda: router.load_state().stage == "loading")
+    assert not router.load_state().ready
+    chunks: list[Chunk] = []
+    asking = threading.Thread(target=lambda: chunks.extend(router.stream([request("r", "base")])), daemon=True)
+    asking.start()
+    loaded.set()
+    asking.join(30)
+    assert finishes(chunks) == {"r": "stop"}
+    assert router.load_state().ready
+
+
+def test_the_model_is_loaded_once_however_many_ask_first():
+    loads, local = [], engine("base")
+
+    def load(report):
+        loads.append(1)
+        time.sleep(0.05)
+        return local
+
+    router = Router(local.model_ids, load)
+    threads = [threading.Thread(target=router.identity, args=("base",), daemon=True) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert loads == [1]
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        pytest.param(ModelUnavailable("The package is absent; install it."), "The package is absent", id="explained"),
+        pytest.param(ZeroDivisionError("secret detail"), "ZeroDivisionError", id="a-bug"),
+    ],
+)
+def test_a_model_that_does_not_load_says_why_and_endpoints_go_on(failure, told):
+    def load(report):
+        raise failure
+
+    remote = engine("openai:a")
+    router = Router(lambda: ["base"], load, [remote])
+    with pytest.raises(ModelUnavailable, match=told) as refused:
+        within(lambda: router.stream([request("r", "base")]))
+    assert "secret detail" not in str(refused.value) and "\n" not in str(refused.value)
+    state = router.load_state()
+    assert (state.ready, state.stage) == (False, "failed")
+    assert state.error and told in state.error
+    assert finishes(within(lambda: list(router.stream([request("r", "openai:a")])))) == {"r": "stop"}
+
+
+def test_an_unknown_model_is_refused_without_loading_anything():
+    def load(report):
+        raise AssertionError("nobody asked for the embedded model")
+
+    router = Router(lambda: ["base"], load, [engine("openai:a")])
+    with pytest.raises(ModelUnavailable, match="no model nobody here; choose one of base, openai:a"):
+        router.stream([request("r", "nobody")])
+    assert router.load_state().stage == "starting"
+
+
+def test_another_checkpoint_is_opened_once_and_then_listed():
+    opened: list[str] = []
+
+    def open_other(model: str) -> FakeEngine:
+        opened.append(model)
+        return engine(model)
+
+    router = router_of(engine("base"), load_other=open_other)
+    for _ in range(2):
+        assert finishes(within(lambda: list(router.stream([request("r", "path:/models/x")])))) == {"r": "stop"}
+    assert opened == ["path:/models/x"]
+    assert "path:/models/x" in router.model_ids()
+
+
+def test_a_checkpoint_that_cannot_be_opened_may_be_tried_again():
+    answers = iter([ModelUnavailable("no config.json"), engine("hub:a/b")])
+
+    def open_other(model: str) -> FakeEngine:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    router = router_of(engine("base"), load_other=open_other)
+    with pytest.raises(ModelUnavailable):
+        router.stream([request("r", "hub:a/b")])
+    assert finishes(within(lambda: list(router.stream([request("r", "hub:a/b")])))) == {"r": "stop"}
+
+
+class LateEngine(FakeEngine):
+    """Knows a request only from when it was told to begin, as an engine does whose thread was not scheduled yet."""
+
+    def __init__(self) -> None:
+        super().__init__(replies={"openai:late": "遅い返事"})
+        self.begin, self.closed, self.cancels = threading.Event(), threading.Event(), 0
+
+    def cancel(self, request_id: str) -> None:
+        self.cancels += 1
+
+    def _chunks(self, requests: list[GenerationRequest]):
+        assert self.begin.wait(30)
+        try:
+            for number in range(1000):
+                yield Chunk(requests[0].id, "late", "遅", number)
+            yield Chunk(requests[0].id, "late", "", 1000, Finish("stop", 1000, 1, 0.0))
+        finally:
+            self.closed.set()
+
+
+def test_closing_reaches_an_engine_that_had_not_begun():
+    late = LateEngine()
+    router = router_of(engine("base"), late)
+    stream = router.stream([request("l", "base"), request("r", "openai:late")])
+    next(stream)
+    within(stream.close)
+    assert late.cancels == 1
+    late.begin.set()
+    assert late.closed.wait(30), "the late side computed on for nobody"
