@@ -25,7 +25,7 @@ PAD_ID, BOS_ID, EOS_ID = 0, 1, 2
 # One line per turn; what chat templates of tuned models look like, in miniature.
 TEMPLATE = (
     "{{ bos_token }}{% for m in messages %}[{{ m['role'] }}]{{ m['content'] }}"
-    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}\n{% endfor %}"
+    "{% if m['role'] == 'assistant' %}{{ eos_token }}{% endif %}{{ '\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]{% endif %}"
 )
 # Shows only the last assistant turn in full, as templates do that drop earlier reasoning.

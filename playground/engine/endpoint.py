@@ -125,8 +125,10 @@ class EndpointEngine:
         pieces, tokens, prompt_tokens = 0, None, 0
         reason: FinishReason | None = None
         error: str | None = None
+        begun = False
         try:
             with self._client(flight) as client, self._open(client, flight) as stream:
+                begun = True
                 for event in stream:
                     if event.usage is not None:
                         tokens, prompt_tokens = event.usage.completion_tokens, event.usage.prompt_tokens
@@ -141,7 +143,8 @@ class EndpointEngine:
                 if reason is None:
                     error = f"{self._origin} ended the stream without a finish reason; the reply may be cut. Try again."
         except Exception as problem:  # of the network or the server; hanging up surfaces here too
-            error = self._told(problem, flight.name)
+            broke_off = f"The reply from {self._origin} broke off ({type(problem).__name__}); try again."
+            error = broke_off if begun else self._told(problem, flight.name)
         cancelled = flight.cancelled.is_set()
         if error is not None and not cancelled:
             log.warning("endpoint request failed: %s", error)
@@ -213,4 +216,6 @@ class EndpointEngine:
             return f"{self._origin} did not answer within {TIMEOUT_S:.0f} s; try again later."
         if isinstance(problem, openai.APIConnectionError):
             return f"{self._origin} cannot be reached; is the server running, and the URL right?"
-        return f"The stream from {self._origin} broke off ({type(problem).__name__}); try again."
+        return (
+            f"{self._origin} did not answer as an OpenAI-compatible server ({type(problem).__name__}); check the URL."
+        )

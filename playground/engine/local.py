@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 
 from evaluation.errors import ModelUnavailable, PromptTooLong
 from evaluation.judge.features import Features, pooled_states
@@ -353,7 +354,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=preferred_dtype(), trust_remote_code=False, use_safetensors=True, local_files_only=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelUnavailable(f"The model in {folder} cannot be loaded: {first_line}") from error
     return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")

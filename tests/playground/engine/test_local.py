@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from evaluation.errors import ModelUnavailable, PromptTooLong
@@ -23,6 +25,7 @@ from playground.engine.replies import replies
 from tests.playground.engine.serving import exact_local, finishes, request, wait_until, whole, within
 from tests.tiny import CONTEXT, TEMPLATE, edit_config, tiny_adapter, tiny_folder, tiny_tokenizer
 
+WEIGHTS = "adapter_model.safetensors"
 LONG = 600  # tokens
 
 
@@ -99,7 +102,7 @@ def test_a_reply_ends_at_every_token_that_the_generation_config_names(tiny, tmp_
 
 def test_a_base_model_that_writes_the_next_question_is_stopped_before_it(engine, monkeypatch):
     """Draws are replaced by a script: an answer, then the marker of the next turn."""
-    script = [token for token in tiny_tokenizer()("はい。\n\n### 指示:\nまた", add_special_tokens=False).input_ids]
+    script = list(tiny_tokenizer()("はい。\n\n### 指示:\nまた", add_special_tokens=False).input_ids)
     rows_made: dict[int, int] = {}
 
     def scripted(logits, samplings, generators):
@@ -130,8 +133,6 @@ def test_a_request_that_waits_is_cancelled_without_waiting_for_room(engine, monk
 
     def listen() -> None:
         chunks.extend(waiting)
-
-    import threading
 
     thread = threading.Thread(target=listen, daemon=True)
     thread.start()
@@ -202,8 +203,6 @@ class TestAdapters:
             yield opened
 
     def test_one_is_added_while_requests_run_and_changes_nobodys_text(self, own, tiny_adapters):
-        import threading
-
         expected = said(own, "first", tokens=80)
         stream = own.stream([request("running", "first", tokens=80)])
         chunks = [next(stream)]
@@ -217,8 +216,6 @@ class TestAdapters:
         assert said(own, "second") != said(own, "base")
 
     def test_one_is_added_however_busy_the_engine_is(self, own, tiny_adapters):
-        import threading
-
         busy = threading.Event()
 
         def visitor() -> None:
@@ -260,7 +257,9 @@ class TestAdapters:
         assert said(own, "first") == expected
 
     def test_one_of_another_base_is_refused_and_the_others_stay(self, own, tiny, tmp_path):
-        foreign = tiny_adapter(tmp_path / "foreign", tiny_folder(tmp_path / "gemma", "gemma3"))
+        foreign = tiny_adapter(tmp_path / "foreign", tiny)
+        deeper = {k.replace("layers.1", "layers.7"): t for k, t in load_file(foreign / WEIGHTS).items()}
+        save_file(deeper, foreign / WEIGHTS)
         expected = said(own, "first")
         with pytest.raises(ModelUnavailable, match="foreign"):
             own.add_adapter("foreign", foreign)

@@ -4,18 +4,40 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator, Sequence
 
 import pytest
 
 from evaluation.errors import ModelUnavailable
+from evaluation.types import ModelIdentity
 from playground.engine.protocol import Chunk, Finish, GenerationRequest
 from playground.engine.router import Router
-from tests.fakes import FakeEngine
 from tests.playground.engine.serving import finishes, request, wait_until, whole, within
 
 
-def engine(*models: str, **more) -> FakeEngine:
-    return FakeEngine(replies={model: f"{model}の返事です。" for model in models}, **more)
+class FakeEngine:
+    """Answers each request in two chunks that name the model."""
+
+    def __init__(self, *models: str) -> None:
+        self._models, self.requests = models, list[GenerationRequest]()
+
+    def model_ids(self) -> list[str]:
+        return list(self._models)
+
+    def identity(self, model: str) -> ModelIdentity:
+        return ModelIdentity(model, "fake", model, None, "template")
+
+    def cancel(self, request_id: str) -> None:
+        """Its replies are over before anybody could."""
+
+    def stream(self, requests: Sequence[GenerationRequest]) -> Iterator[Chunk]:
+        self.requests += requests
+        return self._chunks(requests)
+
+    def _chunks(self, requests: Sequence[GenerationRequest]) -> Iterator[Chunk]:
+        for one in requests:
+            yield Chunk(one.id, one.model, f"{one.model}の", 1)
+            yield Chunk(one.id, one.model, "返事です。", 2, Finish("stop", 2, 1, 0.0))
 
 
 def router_of(local: FakeEngine, *endpoints: FakeEngine, **more) -> Router:
@@ -23,7 +45,7 @@ def router_of(local: FakeEngine, *endpoints: FakeEngine, **more) -> Router:
 
 
 def test_each_request_goes_to_the_engine_that_knows_its_model_and_one_engine_gets_its_requests_together():
-    local, remote = engine("base", "general"), engine("openai:a")
+    local, remote = FakeEngine("base", "general"), FakeEngine("openai:a")
     router = router_of(local, remote)
     assert router.model_ids() == ["base", "general", "openai:a"]
     requests = [request("1", "base"), request("2", "openai:a"), request("3", "general")]
@@ -33,7 +55,7 @@ def test_each_request_goes_to_the_engine_that_knows_its_model_and_one_engine_get
 
 
 def test_the_page_is_there_before_the_model_and_a_request_waits_for_it():
-    loaded, local = threading.Event(), engine("base")
+    loaded, local = threading.Event(), FakeEngine("base")
 
     def load(report):
         report("loading")
@@ -55,7 +77,7 @@ def test_the_page_is_there_before_the_model_and_a_request_waits_for_it():
 
 
 def test_the_model_is_loaded_once_however_many_ask_first():
-    loads, local = [], engine("base")
+    loads, local = [], FakeEngine("base")
 
     def load(report):
         loads.append(1)
@@ -82,7 +104,7 @@ def test_a_model_that_does_not_load_says_why_and_endpoints_go_on(failure, told):
     def load(report):
         raise failure
 
-    remote = engine("openai:a")
+    remote = FakeEngine("openai:a")
     router = Router(lambda: ["base"], load, [remote])
     with pytest.raises(ModelUnavailable, match=told) as refused:
         within(lambda: router.stream([request("r", "base")]))
@@ -97,7 +119,7 @@ def test_an_unknown_model_is_refused_without_loading_anything():
     def load(report):
         raise AssertionError("nobody asked for the embedded model")
 
-    router = Router(lambda: ["base"], load, [engine("openai:a")])
+    router = Router(lambda: ["base"], load, [FakeEngine("openai:a")])
     with pytest.raises(ModelUnavailable, match="no model nobody here; choose one of base, openai:a"):
         router.stream([request("r", "nobody")])
     assert router.load_state().stage == "starting"
@@ -108,9 +130,9 @@ def test_another_checkpoint_is_opened_once_and_then_listed():
 
     def open_other(model: str) -> FakeEngine:
         opened.append(model)
-        return engine(model)
+        return FakeEngine(model)
 
-    router = router_of(engine("base"), load_other=open_other)
+    router = router_of(FakeEngine("base"), load_other=open_other)
     for _ in range(2):
         assert finishes(within(lambda: list(router.stream([request("r", "path:/models/x")])))) == {"r": "stop"}
     assert opened == ["path:/models/x"]
@@ -118,7 +140,7 @@ def test_another_checkpoint_is_opened_once_and_then_listed():
 
 
 def test_a_checkpoint_that_cannot_be_opened_may_be_tried_again():
-    answers = iter([ModelUnavailable("no config.json"), engine("hub:a/b")])
+    answers = iter([ModelUnavailable("no config.json"), FakeEngine("hub:a/b")])
 
     def open_other(model: str) -> FakeEngine:
         answer = next(answers)
@@ -126,7 +148,7 @@ def test_a_checkpoint_that_cannot_be_opened_may_be_tried_again():
             raise answer
         return answer
 
-    router = router_of(engine("base"), load_other=open_other)
+    router = router_of(FakeEngine("base"), load_other=open_other)
     with pytest.raises(ModelUnavailable):
         router.stream([request("r", "hub:a/b")])
     assert finishes(within(lambda: list(router.stream([request("r", "hub:a/b")])))) == {"r": "stop"}
@@ -136,13 +158,13 @@ class LateEngine(FakeEngine):
     """Knows a request only from when it was told to begin, as an engine does whose thread was not scheduled yet."""
 
     def __init__(self) -> None:
-        super().__init__(replies={"openai:late": "遅い返事"})
+        super().__init__("openai:late")
         self.begin, self.closed, self.cancels = threading.Event(), threading.Event(), 0
 
     def cancel(self, request_id: str) -> None:
         self.cancels += 1
 
-    def _chunks(self, requests: list[GenerationRequest]):
+    def _chunks(self, requests: Sequence[GenerationRequest]) -> Iterator[Chunk]:
         assert self.begin.wait(30)
         try:
             for number in range(1000):
@@ -154,7 +176,7 @@ class LateEngine(FakeEngine):
 
 def test_closing_reaches_an_engine_that_had_not_begun():
     late = LateEngine()
-    router = router_of(engine("base"), late)
+    router = router_of(FakeEngine("base"), late)
     stream = router.stream([request("l", "base"), request("r", "openai:late")])
     next(stream)
     within(stream.close)

@@ -1,0 +1,28 @@
+"""The piecewise loss is torch's cross-entropy, gradient included."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from training.loss import PIECE, frozen_head_loss
+
+
+@pytest.mark.parametrize("tokens", [1, PIECE, PIECE * 2 + 3], ids=["one", "a piece", "several and a rest"])
+def test_value_and_gradient_equal_torchs_cross_entropy(tokens: int):
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(tokens, 8, generator=generator)
+    weight = torch.randn(50, 8, generator=generator)
+    targets = torch.randint(0, 50, (tokens,), generator=generator)
+    ours, theirs = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
+    loss = frozen_head_loss(ours, weight, targets)
+    expected = torch.nn.functional.cross_entropy(theirs @ weight.T, targets, reduction="sum")
+    (loss / tokens).backward()
+    (expected / tokens).backward()
+    torch.testing.assert_close(loss, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+def test_a_head_that_is_being_trained_is_refused_rather_than_left_without_gradient():
+    with pytest.raises(ValueError, match="freeze"):
+        frozen_head_loss(torch.zeros(1, 2), torch.zeros(3, 2, requires_grad=True), torch.zeros(1, dtype=torch.long))
