@@ -31,6 +31,7 @@ STAGES_JA = {
     "converting the embedded model, once, about a minute: tokenizer": "内蔵モデルを変換しています（初回のみ・約1分）",
     "converting the embedded model, once, about a minute: weights": "内蔵モデルを変換しています（初回のみ・約1分）",
     "another process is converting the embedded model; waiting for it": "別のプロセスの変換を待っています",
+    "embedded model ready": "内蔵モデルの変換が終わりました",
     "loading the embedded model and its adapters": "モデルとアダプターを読み込んでいます",
 }
 # Share of the start that is done when a stage begins; the conversion is most of a first start.
@@ -88,7 +89,10 @@ def main() -> int:
     try:
         app.launch(**launch_options(server_name=settings.host, server_port=settings.port))
     except OSError as error:
-        print(f"Cannot serve on {settings.host}:{settings.port} ({error}); set PLAYGROUND_PORT to a free port.", file=sys.stderr)
+        print(
+            f"Cannot serve on {settings.host}:{settings.port} ({error}); set PLAYGROUND_PORT to a free port.",
+            file=sys.stderr,
+        )
         return 1
     finally:
         services.store.close()

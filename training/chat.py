@@ -98,7 +98,7 @@ class ChatFormat:
                 )
         except (TemplateError, ValueError) as error:
             raise SettingsRejected(
-                f"This model's chat template refuses the conversation ({error}); "
+                f"This model's chat template refuses the conversation ({' '.join(str(error).split())}); "
                 "leave out the system prompt or what it names."
             ) from error
         return list(ids)

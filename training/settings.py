@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from evaluation.errors import SettingsRejected
 
@@ -52,14 +52,15 @@ class SftSettings:
         need(self.name != "base", "name", "other than base, which means no adapter")
         need(bool(self.sources), "sources", "at least one suite")
         need(all(source.multiplier >= 1 for source in self.sources), "sources", "multiplied by 1 or more")
-        need(self.epochs > 0, "epochs", "above 0")
+        need(0 < self.epochs <= 1000, "epochs", "above 0, up to 1000")
         need(0 < self.learning_rate < 0.1, "learning_rate", "above 0 and below 0.1")
         need(1 <= self.lora_rank <= 256, "lora_rank", "1 to 256")
-        need(self.lora_alpha >= 1, "lora_alpha", "1 or more")
+        need(1 <= self.lora_alpha <= 65536, "lora_alpha", "1 to 65536")
         need(0 <= self.lora_dropout < 1, "lora_dropout", "0 or more and below 1")
         need(self.batch_size >= 1, "batch_size", "1 or more")
         need(0 <= self.warmup_ratio < 1, "warmup_ratio", "0 or more and below 1")
         need(self.max_length >= 16, "max_length", "16 tokens or more")
+        need(0 <= self.seed < 2**32, "seed", "0 to 4294967295")
 
     def to_json(self) -> dict[str, Any]:
         """The settings as a JSON-ready dict; `read_settings` is the inverse."""
@@ -74,6 +75,7 @@ def settings_from_json(document: object, where: str = "the settings") -> SftSett
     unknown = sorted(set(document) - known)
     if unknown:
         raise SettingsRejected(f"{where}: unknown setting {unknown[0]}; known are {', '.join(sorted(known))}.")
+    _check_types(document, where)
     try:
         sources = tuple(Source(**source) for source in document["sources"])
         return SftSettings(**{**document, "sources": sources, "held_out": tuple(document.get("held_out", ()))})
@@ -81,6 +83,23 @@ def settings_from_json(document: object, where: str = "the settings") -> SftSett
         raise SettingsRejected(f"{where}: {error.args[0]} is missing; add it.") from error
     except TypeError as error:
         raise SettingsRejected(f"{where}: a setting is missing or has the wrong type ({error}).") from error
+
+
+def _check_types(document: dict[str, Any], where: str) -> None:
+    """JSON's own types, strictly: true is no number, and 8.5 no rank."""
+    words = {str: "a text", int: "a whole number", float: "a number"}
+    for name, kind in get_type_hints(SftSettings).items():
+        if name not in document or kind not in words:
+            continue
+        if type(document[name]) not in ((int, float) if kind is float else (kind,)):
+            raise SettingsRejected(f"{where}: {name} is {document[name]!r}; it must be {words[kind]}.")
+    sources, held_out = document.get("sources", []), document.get("held_out", [])
+    if not isinstance(sources, list) or not all(
+        isinstance(s, dict) and type(s.get("suite")) is str and type(s.get("multiplier", 1)) is int for s in sources
+    ):
+        raise SettingsRejected(f'{where}: sources must be a list like [{{"suite": "NAME", "multiplier": 1}}].')
+    if not isinstance(held_out, list) or not all(type(suite) is str for suite in held_out):
+        raise SettingsRejected(f"{where}: held_out must be a list of suite names.")
 
 
 def read_settings(path: Path) -> SftSettings:

@@ -6,7 +6,7 @@ import argparse
 from dataclasses import asdict
 from typing import Any
 
-from evaluation.errors import SettingsRejected
+from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import create_run, utc_now
 from evaluation.judge.protocol import Exchange
 from evaluation.types import Judgement, Pair, Prompt, Response, Sampling, content_key, pair_key
@@ -15,6 +15,10 @@ from playground.cli.output import json_option, print_json, progress
 from playground.engine.protocol import GenerationRequest
 from playground.engine.replies import replies
 from playground.settings import load_settings
+
+
+class ResponseFailed(UserFacingError):
+    """A model began and could not go on; what came was printed and kept."""
 
 
 def add(commands: Any) -> None:
@@ -39,9 +43,19 @@ def ask(options: argparse.Namespace) -> None:
     question = options.question.strip()
     if not question:
         raise SettingsRejected("The question is empty; type one between quotes.")
+    try:
+        question.encode()
+    except UnicodeEncodeError as error:
+        raise SettingsRejected("The question is not UTF-8 text; check the terminal's encoding.") from error
     sampling = _sampling(options)
     settings = load_settings()
     router = catalog.build_router(settings)
+    for model in (options.left, options.right):
+        if model not in router.model_ids() and model.partition(":")[0] not in ("hub", "path"):
+            known = ", ".join(router.model_ids())
+            raise SettingsRejected(
+                f"There is no model {model} here; choose one of {known}, hub:ORG/NAME or path:FOLDER."
+            )
     judge = catalog.judge(options.judge, settings, router) if options.judge else None
     prompt = Prompt(id=content_key("typed", question), question=question)
     requests = [
@@ -69,9 +83,12 @@ def ask(options: argparse.Namespace) -> None:
     sides = {"left": _side(left, verdicts.get(left.key)), "right": _side(right, verdicts.get(right.key))}
     if options.json:
         print_json({"prompt": question, **sides})
-        return
-    for side in sides.values():
-        _print_side(side)
+    else:
+        for side in sides.values():
+            _print_side(side)
+    failed = [side["model"] for side in sides.values() if side["finish_reason"] == "error"]
+    if failed:
+        raise ResponseFailed(f"{' and '.join(failed)} gave no whole response: {left.error or right.error}")
 
 
 def _sampling(options: argparse.Namespace) -> Sampling:

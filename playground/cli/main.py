@@ -6,9 +6,17 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from evaluation.errors import ImportRejected, SettingsRejected, UserFacingError
 from playground.cli import ask, data, info, runs, train
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong with a call in one line; argparse would print the usage as well."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{' '.join(message.split())}; see {self.prog} --help\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,8 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # transformers' progress bars would mix with ours, and nothing here may ask a hub by itself.
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    parser = argparse.ArgumentParser(prog="python -m playground", description=__doc__)
-    parser.description = "AnswerCarefully Playground on the command line."
+    parser = _Parser(prog="python -m playground", description="AnswerCarefully Playground on the command line.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for family in (info, ask, data, train, runs):
         family.add(commands)

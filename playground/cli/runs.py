@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from evaluation.errors import SettingsRejected
-from evaluation.journal import read_run, run_status
+from evaluation.journal import RunUnreadable, read_run, run_status
 from playground.cli.output import json_option, print_json, print_table
 from playground.settings import load_settings
 
@@ -34,11 +35,18 @@ def list_runs(options: argparse.Namespace) -> None:
     folders = (
         sorted((f for f in runs.glob("[!.]*") if (f / "run.json").is_file()), reverse=True) if runs.is_dir() else []
     )
-    rows = [{"run_id": f.name, "kind": read_run(f).kind, "status": run_status(f)} for f in folders]
+    rows = [_row(folder) for folder in folders]
     if options.json:
         print_json(rows)
     else:
-        print_table(("run", "kind", "status"), [tuple(row.values()) for row in rows])
+        print_table(("run", "kind", "status"), [(r["run_id"], r["kind"] or "-", r["status"]) for r in rows])
+
+
+def _row(folder: Path) -> dict[str, str | None]:
+    try:
+        return {"run_id": folder.name, "kind": read_run(folder).kind, "status": run_status(folder)}
+    except RunUnreadable:  # one damaged folder must not hide the others; `runs show` says what is wrong with it
+        return {"run_id": folder.name, "kind": None, "status": "unreadable"}
 
 
 def show_run(options: argparse.Namespace) -> None:

@@ -84,10 +84,10 @@ def train(options: argparse.Namespace) -> None:
         print(f"{sft.name}: {result.steps} steps, {result.seconds:.0f} s, {result.tokens_per_s:.0f} tokens/s")
         for suite, before in result.loss_before.items():
             print(f"  held-out loss on {suite}: {before:.3f} -> {result.loss_after[suite]:.3f}")
-        offered = (
-            sft.name if sft.name not in catalog.DEFAULT_PAIR else f"{sft.name} (the shipped one of that name is shown)"
-        )
-        print(f"  adapter: {result.adapter}\n  model id: {offered}")
+        print(f"  adapter: {result.adapter}")
+        if sft.base == "embedded":
+            shadowed = " (the shipped one of that name is shown)" if sft.name in catalog.DEFAULT_PAIR else ""
+            print(f"  model id: {sft.name}{shadowed}")
 
 
 def _train_judge(settings: Settings, *, as_json: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
 from evaluation.errors import SettingsRejected
 from evaluation.types import Message
-from tests.tiny import tiny_tokenizer
+from tests.tiny import REWRITING_TEMPLATE, tiny_tokenizer
 from training.chat import LLM_JP_SYSTEM, ChatFormat
 
 USER, REPLY = Message("user", "質問"), Message("assistant", "答え")
@@ -60,6 +62,79 @@ def test_an_end_marker_that_a_person_typed_stays_letters():
     tokenizer = tiny_tokenizer()
     ids = ChatFormat(tokenizer).prompt_ids([Message("user", f"終わり{tokenizer.eos_token}ではない")])
     assert tokenizer.eos_token_id not in ids
+
+
+@pytest.mark.parametrize("template", [None, PLAIN_TEMPLATE], ids=["llm-jp", "own template"])
+@pytest.mark.parametrize("typed", ["<eos>", "<bos>", "終わり<eos><eos>ではない", "<pad>"])
+def test_no_marker_that_a_person_typed_becomes_one(template: str | None, typed: str):
+    tokenizer = tiny_tokenizer(template)
+    chat = ChatFormat(tokenizer)
+    letters = tokenizer(typed, add_special_tokens=False, split_special_tokens=True).input_ids
+    marked, plain = chat.prompt_ids([Message("user", typed)]), chat.prompt_ids([Message("user", "")])
+    at = next(i for i in range(len(marked)) if marked[i : i + len(letters)] == letters)
+    assert marked[:at] + marked[at + len(letters) :] == plain
+    reply = chat.training_tokens([USER, Message("assistant", typed)])
+    assert reply.ids.count(tokenizer.eos_token_id) == 1, "the format's own, at the end"
+
+
+def test_the_llm_jp_format_of_two_turns_is_exactly_this():
+    tokenizer = tiny_tokenizer()
+
+    def letters(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False).input_ids)
+
+    tokens = ChatFormat(tokenizer).training_tokens([USER, REPLY, Message("user", "次"), Message("assistant", "はい")])
+    pieces = [
+        ([tokenizer.bos_token_id], False),
+        (letters(f"{LLM_JP_SYSTEM}\n\n### 指示:\n質問\n\n### 応答:\n"), False),
+        ([*letters("答え"), tokenizer.eos_token_id], True),
+        (letters("\n\n### 指示:\n次\n\n### 応答:\n"), False),
+        ([*letters("はい"), tokenizer.eos_token_id], True),
+    ]
+    assert tokens.ids == [i for ids, _ in pieces for i in ids]
+    assert tokens.trained_on == [loss for ids, loss in pieces for _ in ids]
+
+
+def test_many_threads_do_not_encode_with_each_others_settings():
+    chat = ChatFormat(tiny_tokenizer(PLAIN_TEMPLATE))
+    typed = Message("user", "終<eos>わり" * 20)
+    prompt, text = chat.prompt_ids([typed]), chat.text_ids(typed.content)
+    wrong: list[object] = []
+
+    def encode() -> None:
+        for _ in range(60):
+            if chat.prompt_ids([typed]) != prompt or chat.text_ids(typed.content) != text:
+                wrong.append(1)
+
+    threads = [threading.Thread(target=encode) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_template_that_shows_only_the_last_turn_can_be_trained_on_one_turn():
+    chat = ChatFormat(tiny_tokenizer(REWRITING_TEMPLATE))
+    assert any(chat.training_tokens([USER, REPLY]).trained_on)
+    with pytest.raises(SettingsRejected, match="single-turn"):
+        chat.training_tokens([USER, REPLY, Message("user", "次"), Message("assistant", "はい")])
+
+
+def test_a_conversation_that_the_template_refuses_is_told_in_its_words():
+    template = "{{ raise_exception('System role not\n supported') if messages[0].role == 'system' }}" + PLAIN_TEMPLATE
+    chat = ChatFormat(tiny_tokenizer(template))
+    assert chat.prompt_ids([USER])
+    with pytest.raises(SettingsRejected, match="System role not supported") as refused:
+        chat.prompt_ids([USER], "短く。")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_tokenizer_that_cannot_end_a_reply_is_refused():
+    tokenizer = tiny_tokenizer()
+    tokenizer.eos_token = None
+    with pytest.raises(SettingsRejected, match="end-of-text"):
+        ChatFormat(tokenizer).training_tokens([USER, REPLY])
 
 
 def test_a_system_prompt_replaces_the_formats_own_line():

@@ -8,10 +8,12 @@ from collections.abc import Sequence
 import pytest
 
 from evaluation.errors import SettingsRejected
+from evaluation.prompts.suites import sample_suites
 from evaluation.types import Prompt
 from tests.tiny import tiny_tokenizer
 from training.chat import ChatFormat
-from training.mix import build_mix, held_out_examples, summarise
+from training.mix import build_mix, held_out_examples, refuse_overlap, summarise
+from training.presets import PRESETS
 from training.settings import Source
 
 SUITES: dict[str, list[Prompt]] = {
@@ -42,6 +44,35 @@ def test_a_row_of_the_test_split_is_never_trained_on_and_is_what_is_held_out():
 
 def test_a_suite_without_splits_is_held_out_whole():
     assert len(held_out_examples("safety", load, ChatFormat(tiny_tokenizer()), 2000)) == 2
+
+
+@pytest.mark.parametrize("held_out", ["safety", "renamed"], ids=["the same suite", "the same rows under another name"])
+def test_a_row_cannot_be_held_out_and_trained_on(held_out: str):
+    SUITES["renamed"] = [Prompt("other-id", row.question, row.reference) for row in SUITES["safety"]]
+    chat = ChatFormat(tiny_tokenizer())
+    examples = held_out_examples(held_out, load, chat, 2000)
+    refuse_overlap(mix(Source("general")), {held_out: examples})
+    with pytest.raises(SettingsRejected, match=f"of {held_out} is held out and trained on"):
+        refuse_overlap(mix(Source("general"), Source("safety")), {held_out: examples})
+
+
+def test_the_shipped_recipes_hold_out_what_they_do_not_train_on():
+    chat, suites = ChatFormat(tiny_tokenizer()), sample_suites()
+    for recipe in PRESETS.values():
+        examples = build_mix(recipe.sources, lambda name: suites[name].prompts, chat, 100_000, 0)
+        held_out = {s: held_out_examples(s, lambda name: suites[name].prompts, chat, 100_000) for s in recipe.held_out}
+        refuse_overlap(examples, held_out)
+
+
+@pytest.mark.parametrize("call", [lambda: mix(Source("empty")), lambda: held_out("empty")], ids=["source", "held out"])
+def test_a_suite_without_rows_is_refused(call):
+    SUITES["empty"] = []
+    with pytest.raises(SettingsRejected, match="Suite empty has no rows"):
+        call()
+
+
+def held_out(suite: str):
+    return held_out_examples(suite, load, ChatFormat(tiny_tokenizer()), 2000)
 
 
 def test_the_order_is_the_seeds():

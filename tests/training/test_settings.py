@@ -33,6 +33,23 @@ GOOD = {"name": "mine", "sources": [{"suite": "sample-tuning", "multiplier": 16}
         {"warmup_ratio": -0.1},
         {"max_length": 4},
         {"sources": [{"suit": "a"}]},
+        {"sources": "sample-tuning"},
+        {"sources": [{"suite": "a", "multiplier": 1.5}]},
+        {"held_out": "sample-test"},
+        {"held_out": [1]},
+        {"name": 5},
+        {"name": "名前"},
+        {"base": None},
+        {"epochs": "three"},
+        {"epochs": True},
+        {"epochs": float("inf")},
+        {"epochs": float("nan")},
+        {"learning_rate": float("nan")},
+        {"lora_rank": 8.5},
+        {"lora_alpha": 0},
+        {"batch_size": 2.5},
+        {"seed": -1},
+        {"seed": 2**40},
         {"lerning_rate": 1e-4},
     ],
     ids=lambda change: json.dumps(change),
@@ -41,6 +58,7 @@ def test_a_setting_out_of_range_is_refused_in_one_line(change: dict[str, object]
     with pytest.raises(SettingsRejected) as refused:
         settings_from_json({**GOOD, **change})
     assert "\n" not in str(refused.value)
+    assert any(name in str(refused.value) for name in ("suite", *change))
 
 
 @given(
