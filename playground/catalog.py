@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from evaluation.errors import AccessMissing, ModelUnavailable
+from evaluation.errors import AccessMissing, ImportRejected, ModelUnavailable
 from evaluation.judge.embedded import EmbeddedJudge
 from evaluation.judge.openai_judge import OpenAIJudge
 from evaluation.judge.protocol import Judge
@@ -18,6 +20,8 @@ from playground.engine.router import Router
 from playground.settings import Settings
 from training.embedded import ensure_embedded
 from training.presets import SHIPPED_ADAPTERS
+
+log = logging.getLogger(__name__)
 
 DEFAULT_PAIR = ("general", "answercarefully-sample")
 DEFAULT_JUDGE = "embedded"
@@ -39,7 +43,7 @@ def adapters(settings: Settings) -> dict[str, Path]:
     """
     found: dict[str, Path] = {}
     for root in (SHIPPED_ADAPTERS, settings.home / "adapters"):
-        for config in sorted(root.glob("*/adapter_config.json")):
+        for config in sorted(root.glob("[!.]*/adapter_config.json")):
             found.setdefault(config.parent.name, config.parent)
     # The default pair leads the list.
     return {name: found[name] for name in sorted(found, key=lambda n: (n not in DEFAULT_PAIR, n != DEFAULT_PAIR[0], n))}
@@ -80,6 +84,7 @@ def _open_checkpoint(model: str, settings: Settings) -> LocalEngine:
 
 
 def _download(name: str, settings: Settings) -> Path:
+    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
@@ -94,7 +99,7 @@ def _download(name: str, settings: Settings) -> Path:
         raise ModelUnavailable(
             f"There is no model {name} on the hub that this token can see; check the name."
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
         raise ModelUnavailable(
             f"hub:{name} cannot be fetched ({type(error).__name__}); check the network, or use path:FOLDER."
         ) from error
@@ -102,8 +107,22 @@ def _download(name: str, settings: Settings) -> Path:
 
 
 def suites(settings: Settings) -> list[Suite]:
-    """The sample suites and everything imported."""
-    return [load_suite(name, settings.home) for name in list_suites(settings.home)]
+    """The sample suites and everything imported. A damaged import is left out, with a line in the log."""
+    found = []
+    for name in list_suites(settings.home):
+        about = settings.home / "suites" / name / "suite.json"
+        changed = about.stat().st_mtime_ns if about.is_file() else 0
+        try:
+            found.append(_suite(name, settings.home, changed))
+        except ImportRejected as error:
+            log.warning("suite %s is left out: %s", name, error)
+    return found
+
+
+@lru_cache(maxsize=64)
+def _suite(name: str, home: Path, changed: int) -> Suite:
+    """A suite as it was at `changed`: pages ask for all of them at every click."""
+    return load_suite(name, home)
 
 
 def judges(settings: Settings, router: Router) -> Mapping[str, Callable[[], Judge]]:

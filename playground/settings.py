@@ -54,6 +54,8 @@ def load_settings() -> Settings:
     """Read the settings. Raises SettingsRejected naming the variable that is wrong."""
     try:
         return Settings()
+    except UnicodeDecodeError as error:
+        raise SettingsRejected(f".env is not UTF-8 text ({error.reason}); save it as UTF-8 and start again.") from error
     except ValidationError as error:
         first = error.errors()[0]
         name = "_".join(str(part) for part in first["loc"]).upper()

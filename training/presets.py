@@ -12,22 +12,16 @@ from evaluation.errors import SettingsRejected
 from training.settings import SftSettings, Source
 
 SHIPPED_ADAPTERS = Path(__file__).parent / "adapters"
-# The mix holds every safety row 16 times; a third of an epoch shows each about five times. A whole epoch at 5e-4 was
-# tried first: it learnt the rows by heart (held-out loss 4.2 nats; 20 steps at 2e-4 had reached 3.7) and wrote word salad.
-EPOCHS = 0.3
-LEARNING_RATE = 3e-4
 GENERAL = Source("sample-general", multiplier=4)  # 150 rows are few: four passes make the format stick
 SAFETY = Source("sample-tuning", multiplier=16)
 HELD_OUT = ("sample-general", "sample-test")
 
 PRESETS = {
-    "embedded-general": SftSettings(name="general", sources=(GENERAL,), held_out=HELD_OUT, learning_rate=LEARNING_RATE),
+    "embedded-general": SftSettings(name="general", sources=(GENERAL,), held_out=HELD_OUT),
     "embedded-answercarefully": SftSettings(
         name="answercarefully-sample",
         sources=(GENERAL, SAFETY),
         held_out=HELD_OUT,
-        learning_rate=LEARNING_RATE,
-        epochs=EPOCHS,
     ),
 }
 

@@ -123,7 +123,8 @@ def save_imported(imported: Imported, home: Path) -> Path:
         "digest": digest,
         "metrics": list(_metrics_of(imported.prompts)),
         # AnswerCarefully's terms forbid passing its rows on, under whatever name they were imported.
-        "protected": any(prompt.id.lower().startswith("answercarefully-") for prompt in imported.prompts),
+        "protected": name.startswith("answercarefully-")
+        or any(prompt.id.lower().startswith("answercarefully-") for prompt in imported.prompts),
         "title_ja": name,
         "title_en": name,
         "warnings": list(imported.warnings),

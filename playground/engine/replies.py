@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from evaluation.types import Response, response_key
-from playground.engine.protocol import Chunk, Engine, GenerationRequest
+from playground.engine.protocol import Chunk, Engine, Finish, GenerationRequest
 
 
 def replies(
@@ -25,22 +25,25 @@ def replies(
         texts[chunk.request_id] += chunk.text
         last[chunk.request_id] = chunk
         on_chunk(chunk)
-    now = datetime.now(UTC).isoformat(timespec="seconds")
     return [
-        _response(request, prompt_id, texts[request.id], last[request.id], now)
+        finished(request, prompt_id, texts[request.id], last[request.id].identity, last[request.id].finish)
         for request, prompt_id in zip(requests, prompt_ids, strict=True)
     ]
 
 
-def _response(request: GenerationRequest, prompt_id: str, text: str, last: Chunk, now: str) -> Response:
-    finish = last.finish
-    if finish is None:
-        raise RuntimeError(f"request {request.id} ended without a finish")
+def finished(
+    request: GenerationRequest, prompt_id: str, text: str, identity: str, finish: Finish | None, attempt: int = 0
+) -> Response:
+    """The Response to a request that has ended.
+
+    Without a finish (the engine broke its promise) it is an error, never a complete reply.
+    """
+    finish = finish or Finish("error", 0, 0, 0.0, None, "The engine ended without a finish.")
     return Response(
-        key=response_key(request.messages, last.identity, request.sampling, 0),
+        key=response_key(request.messages, identity, request.sampling, attempt),
         prompt_id=prompt_id,
         model=request.model,
-        identity=last.identity,
+        identity=identity,
         text=text,
         finish_reason=finish.reason,
         messages=request.messages,
@@ -49,6 +52,7 @@ def _response(request: GenerationRequest, prompt_id: str, text: str, last: Chunk
         prompt_tokens=finish.prompt_tokens,
         ttft_s=finish.ttft_s,
         seconds=finish.seconds,
+        attempt=attempt,
         error=finish.error,
-        created_at=now,
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -174,8 +174,8 @@ def _sampling_controls(labels: Labels) -> list[Any]:
 
 def build(services: Services, labels: Labels, language: Any) -> ComparePage:
     """Draw the page inside the tab that the caller has opened. `language` is the language switch."""
-    session = gr.State(Session())
     first = say("ja", "first.question")
+    session = gr.State(Session(prompt=screen.sample_prompt(services, first)))
     chips = screen.chip_prompts(services)
 
     labels.add_computed(

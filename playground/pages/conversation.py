@@ -12,12 +12,12 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from evaluation.judge.protocol import Exchange, Judge
-from evaluation.types import Choice, Judgement, Message, Pair, Prompt, Response, Sampling, content_key, response_key
+from evaluation.types import Choice, Judgement, Message, Pair, Prompt, Response, Sampling, content_key
 from playground.engine.protocol import Engine, Finish, GenerationRequest
+from playground.engine.replies import finished
 
 Side = Literal["left", "right"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -199,35 +199,18 @@ def _closable(chunks: Iterator[Any]) -> Any:
 
 
 def finished_turn(turn: Turn, live: Live) -> Turn:
-    """The turn with a Response for each side that ended.
-
-    A side without a finish (the engine broke its promise) becomes an error, never a complete answer.
-    """
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    responses: dict[Side, Response] = {}
-    for side in SIDES:
-        state = live[side]
-        finish = state.finish or Finish(
-            "error", state.tokens, 0, state.seconds, state.ttft_s, "The engine ended without a finish."
+    """The turn with a Response for each side that ended."""
+    responses = {
+        side: finished(
+            GenerationRequest(side, turn.models[side], turn.messages(side), turn.samplings[side]),
+            turn.prompt.id,
+            live[side].text,
+            live[side].identity,
+            live[side].finish,
+            turn.attempt,
         )
-        messages = turn.messages(side)
-        responses[side] = Response(
-            key=response_key(messages, state.identity, turn.samplings[side], turn.attempt),
-            prompt_id=turn.prompt.id,
-            model=turn.models[side],
-            identity=state.identity,
-            text=state.text,
-            finish_reason=finish.reason,
-            messages=messages,
-            sampling=turn.samplings[side],
-            tokens=finish.tokens,
-            prompt_tokens=finish.prompt_tokens,
-            ttft_s=finish.ttft_s,
-            seconds=finish.seconds,
-            attempt=turn.attempt,
-            error=finish.error,
-            created_at=now,
-        )
+        for side in SIDES
+    }
     return replace(turn, responses=responses)
 
 

@@ -26,9 +26,18 @@ CHIP_HARMS = (
 )
 
 
+def _sample_prompts(services: Services) -> list[Prompt]:
+    return [prompt for suite in services.suites() if suite.name == "sample-test" for prompt in suite.prompts]
+
+
+def sample_prompt(services: Services, question: str) -> Prompt | None:
+    """The Prompt of the sample test set with this question, so that its reference comes along; None if it is not there."""
+    return next((prompt for prompt in _sample_prompts(services) if prompt.question == question), None)
+
+
 def chip_prompts(services: Services) -> list[Prompt]:
     """The shortest question of each chip harm in the sample test set; fewer when the set is smaller."""
-    prompts = [prompt for suite in services.suites() if suite.name == "sample-test" for prompt in suite.prompts]
+    prompts = [p for p in _sample_prompts(services) if p.question != say("ja", "first.question")]
     chips = []
     for harm in CHIP_HARMS:
         matching = [prompt for prompt in prompts if prompt.category and prompt.category.specific_harm == harm]

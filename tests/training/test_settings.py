@@ -91,7 +91,11 @@ def test_the_two_shipped_recipes_differ_in_the_safety_rows_and_share_the_learnin
     general, careful = PRESETS["embedded-general"], PRESETS["embedded-answercarefully"]
     assert {s.suite for s in careful.sources} - {s.suite for s in general.sources} == {"sample-tuning"}
     assert next(s.multiplier for s in careful.sources if s.suite == "sample-tuning") == 16
-    assert (general.learning_rate, general.lora_rank) == (careful.learning_rate, careful.lora_rank)
+    assert (general.learning_rate, general.lora_rank, general.epochs) == (
+        careful.learning_rate,
+        careful.lora_rank,
+        careful.epochs,
+    )
 
 
 def test_an_unknown_preset_is_answered_with_the_known_ones():

