@@ -20,7 +20,6 @@ LEVELS = {"app": 4, "playground.pages": 3, "playground": 2, "training": 1, "eval
 HOMES = {
     "gradio": ("app", "playground.pages"),
     "duckdb": ("playground.store",),
-    "plotly": ("playground.pages", "evaluation.report"),
 }
 
 

@@ -25,8 +25,8 @@ class TextStream:
     def flush(self) -> str:
         """What is still held back when the reply ends."""
         # The last token may have finished a stop string and begun a character that never became whole.
-        text, stopped = self._release(self._take(final=True))
-        rest, self._held = "" if stopped else self._held, ""
+        text, _ = self._release(self._take(final=True))
+        rest, self._held = self._held, ""
         return text + rest
 
     def _take(self, *, final: bool = False) -> str:

@@ -27,7 +27,7 @@ SHORT, LONG, MIDDLE = [1, *b"abc"], [1, *range(40, 40 + 3 * SLIDING_WINDOW)], [1
 def folders(tmp_path_factory) -> dict[str, Path]:
     """Each family's model by its name, and its two adapters as FAMILY-first and FAMILY-second."""
     home = tmp_path_factory.mktemp("models")
-    found = {family: tiny_folder(home / family, family, seed=3) for family in FAMILIES}
+    found = {family: tiny_folder(home / family, family, seed=9) for family in FAMILIES}
     for family in FAMILIES:
         for seed, name in ((1, f"{family}-first"), (2, f"{family}-second")):
             found[name] = tiny_adapter(home / name, found[family], seed, rank=2 * seed)

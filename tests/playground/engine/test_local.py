@@ -220,11 +220,12 @@ class TestAdapters:
     def test_one_is_added_however_busy_the_engine_is(self, own, tiny_adapters):
         busy = threading.Event()
 
-        def visitor() -> None:
+        def visitor(tokens: int) -> None:
             while not busy.is_set():
-                list(own.stream([request(str(threading.get_ident()), "first", tokens=40)]))
+                list(own.stream([request(str(tokens), "first", tokens=tokens)]))
 
-        visitors = [threading.Thread(target=visitor, daemon=True) for _ in range(3)]
+        # Lengths that never end together: there is no moment without a reply under way.
+        visitors = [threading.Thread(target=visitor, args=(n,), daemon=True) for n in (97, 151, 211)]
         for thread in visitors:
             thread.start()
         try:
