@@ -60,10 +60,9 @@ class RouterReadiness:
 
 
 def build_services(settings: Settings) -> Services:
-    """Open the store, start loading the embedded model, and hand the pages what they need."""
+    """Open the store and hand the pages what they need. The embedded model loads when it is started or first asked for."""
     store = Store(settings.home / "index.duckdb", settings.runs)
     router = catalog.build_router(settings)
-    router.start()
     return Services(
         engine=router,
         judges=catalog.judges(settings, router),
@@ -87,7 +86,9 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     try:
-        app.launch(**launch_options(server_name=settings.host, server_port=settings.port))
+        app.launch(**launch_options(server_name=settings.host, server_port=settings.port, prevent_thread_lock=True))
+        services.engine.start()  # after the page is there: loading would slow it down
+        app.block_thread()
     except OSError as error:
         print(
             f"Cannot serve on {settings.host}:{settings.port} ({error}); set PLAYGROUND_PORT to a free port.",

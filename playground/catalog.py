@@ -7,20 +7,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from evaluation.errors import AccessMissing, ImportRejected, ModelUnavailable
-from evaluation.judge.embedded import EmbeddedJudge
-from evaluation.judge.openai_judge import OpenAIJudge
 from evaluation.judge.protocol import Judge
 from evaluation.prompts.suites import Suite, list_suites, load_suite
-from playground.engine.endpoint import EndpointEngine
-from playground.engine.local import LocalEngine
 from playground.engine.router import Router
 from playground.settings import Settings
 from training.embedded import ensure_embedded
 from training.presets import SHIPPED_ADAPTERS
 
+if TYPE_CHECKING:
+    from playground.engine.local import LocalEngine
+
+# torch and openai take seconds to import: they are imported where they are first needed, so that the page is there first.
 log = logging.getLogger(__name__)
 
 DEFAULT_PAIR = ("general", "answercarefully-sample")
@@ -61,6 +61,8 @@ def build_router(settings: Settings) -> Router:
     """The engine in front of all engines. Nothing is loaded yet."""
 
     def load_embedded(report: Callable[[str], None]) -> LocalEngine:
+        from playground.engine.local import LocalEngine
+
         report("looking for the embedded model")
         folder = ensure_embedded(settings.home, report)
         report("loading the embedded model and its adapters")
@@ -68,6 +70,8 @@ def build_router(settings: Settings) -> Router:
 
     endpoints = []
     if settings.openai_models:
+        from playground.engine.endpoint import EndpointEngine
+
         endpoints.append(EndpointEngine(settings.openai_base_url, settings.openai_key, settings.openai_models))
     return Router(
         embedded_ids=lambda: ["base", *adapters(settings)],
@@ -78,6 +82,8 @@ def build_router(settings: Settings) -> Router:
 
 
 def _open_checkpoint(model: str, settings: Settings) -> LocalEngine:
+    from playground.engine.local import LocalEngine
+
     kind, _, name = model.partition(":")
     folder = Path(name).expanduser() if kind == "path" else _download(name, settings)
     return LocalEngine(folder, {}, base_id=model, max_context=settings.max_context)
@@ -137,8 +143,12 @@ def judge(judge_id: str, settings: Settings, router: Router) -> Judge:
     """Open a judge by id: `embedded` or `openai:MODEL`. Raises ModelUnavailable or AccessMissing."""
     kind, _, name = judge_id.partition(":")
     if judge_id == DEFAULT_JUDGE:
+        from evaluation.judge.embedded import EmbeddedJudge
+
         engine = router.embedded()
         return EmbeddedJudge(engine.pooled_states, engine.identity("base").digest)
     if kind == "openai" and name:
+        from evaluation.judge.openai_judge import OpenAIJudge
+
         return OpenAIJudge(name, base_url=settings.openai_base_url, api_key=settings.openai_key)
     raise ModelUnavailable(f"There is no judge {judge_id}; use {DEFAULT_JUDGE} or openai:MODEL.")

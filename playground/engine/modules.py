@@ -92,11 +92,13 @@ class MixedLinear(nn.Module):
 
 def quantize_rows(weight: Tensor) -> tuple[Tensor, Tensor]:
     """Symmetric int8 per output row: (int8 of the same shape, scales (out,) in the weight's dtype)."""
-    scale = weight.detach().float().abs().amax(dim=1).clamp(min=1e-12) / 127
+    scale = torch.empty(weight.shape[0], dtype=torch.float32)
     quantized = torch.empty(weight.shape, dtype=torch.int8)
     for start in range(0, weight.shape[0], 16384):  # in pieces: a float copy of a 262k-row head is 0.7 GB
-        piece = slice(start, start + 16384)
-        quantized[piece] = (weight.detach()[piece].float() / scale[piece, None]).round().to(torch.int8)
+        rows = weight.detach()[start : start + 16384].float()
+        largest = rows.abs().amax(dim=1).clamp(min=1e-12) / 127
+        scale[start : start + 16384] = largest
+        quantized[start : start + 16384] = (rows / largest[:, None]).round().to(torch.int8)
     return quantized, scale.to(weight.dtype)
 
 

@@ -9,12 +9,15 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from evaluation.errors import ModelUnavailable, UserFacingError
 from evaluation.types import ModelIdentity
-from playground.engine.local import LocalEngine
 from playground.engine.merge import merged
 from playground.engine.protocol import Chunk, Engine, GenerationRequest
+
+if TYPE_CHECKING:  # torch takes seconds to import; the page must not wait for it
+    from playground.engine.local import LocalEngine
 
 log = logging.getLogger(__name__)
 
