@@ -19,7 +19,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
 def main() -> int:
     """Measure, print, write. Returns the exit status: 1 when a figure that must be reached is not."""
-    home = Path(os.environ.get("PLAYGROUND_HOME", Path(__file__).resolve().parents[2] / "var"))
+    home = Path(os.environ.get("PLAYGROUND_HOME", Path(__file__).resolve().parents[2] / "var")).resolve()
     decode = decoding.measure(home, REPEATS)
     start = start_up.measure(home, REPEATS)
     cost = app_cost.measure(home, REPEATS)
