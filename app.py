@@ -11,12 +11,6 @@ import logging
 import os
 import sys
 
-# glibc gives each thread a heap of its own, and this app's threads pass big tensors around: two heaps instead of
-# many keep the peak at 1.8 GB where it had grown to 2.7 GB. -8 is M_ARENA_MAX; other C libraries have no mallopt.
-_mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-if _mallopt is not None:
-    _mallopt(-8, 2)
-
 # Before gradio and transformers are imported: they read these once. Nothing is sent anywhere by itself.
 os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -66,8 +60,19 @@ class RouterReadiness:
         return EngineStatus("loading", STAGES_JA.get(state.stage, state.stage), state.stage, FRACTIONS.get(state.stage))
 
 
+def keep_few_heaps() -> None:
+    """Let all threads share two heaps: peak memory 1.8 GB, where one heap a thread had grown to 2.7 GB.
+
+    glibc's own setting (-8 is M_ARENA_MAX), for threads that start later; other C libraries have no mallopt.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(-8, 2)
+
+
 def build_services(settings: Settings) -> Services:
     """Open the store and hand the pages what they need. The embedded model loads when it is started or first asked for."""
+    keep_few_heaps()
     store = Store(settings.home / "index.duckdb", settings.runs)
     router = catalog.build_router(settings)
     return Services(
