@@ -32,7 +32,7 @@ class ModelEntry:
     """A model that can be named in a request."""
 
     id: str
-    kind: Literal["base", "adapter", "endpoint"]
+    kind: Literal["base", "adapter", "checkpoint", "endpoint"]
     where: str  # folder or origin, for people
 
 
@@ -53,6 +53,7 @@ def models(settings: Settings) -> list[ModelEntry]:
     """Everything offered without loading anything."""
     entries = [ModelEntry("base", "base", "Gemma 3 270M, embedded")]
     entries += [ModelEntry(name, "adapter", str(folder)) for name, folder in adapters(settings).items()]
+    entries += [ModelEntry(model, "checkpoint", model.partition(":")[2]) for model in settings.models]
     entries += [ModelEntry(f"openai:{n}", "endpoint", settings.openai_base_url) for n in settings.openai_models]
     return entries
 
@@ -72,12 +73,13 @@ def build_router(settings: Settings) -> Router:
     if settings.openai_models:
         from playground.engine.endpoint import EndpointEngine
 
-        endpoints.append(EndpointEngine(settings.openai_base_url, settings.openai_key, settings.openai_models))
+        endpoints.append(EndpointEngine(settings.openai_base_url, settings.endpoint_key, settings.openai_models))
     return Router(
         embedded_ids=lambda: ["base", *adapters(settings)],
         load_embedded=load_embedded,
         endpoints=endpoints,
         load_other=lambda model: _open_checkpoint(model, settings),
+        other_ids=settings.models,
     )
 
 
@@ -134,7 +136,7 @@ def _suite(name: str, home: Path, changed: int) -> Suite:
 def judges(settings: Settings, router: Router) -> Mapping[str, Callable[[], Judge]]:
     """Judge ids offered here, each with the function that opens it."""
     offered: dict[str, Callable[[], Judge]] = {DEFAULT_JUDGE: lambda: judge(DEFAULT_JUDGE, settings, router)}
-    if settings.openai_key is not None:
+    if settings.endpoint_key is not None:
         offered[f"openai:{settings.judge_model}"] = lambda: judge(f"openai:{settings.judge_model}", settings, router)
     return offered
 
@@ -150,5 +152,5 @@ def judge(judge_id: str, settings: Settings, router: Router) -> Judge:
     if kind == "openai" and name:
         from evaluation.judge.openai_judge import OpenAIJudge
 
-        return OpenAIJudge(name, base_url=settings.openai_base_url, api_key=settings.openai_key)
+        return OpenAIJudge(name, base_url=settings.openai_base_url, api_key=settings.endpoint_key)
     raise ModelUnavailable(f"There is no judge {judge_id}; use {DEFAULT_JUDGE} or openai:MODEL.")

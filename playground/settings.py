@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from evaluation.errors import SettingsRejected
+from evaluation.judge.prices import OPENAI_ORIGIN
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,6 +26,7 @@ class Settings(BaseSettings):
     openai_base_url: str = "https://api.openai.com/v1"
     openai_api_key: SecretStr | None = None
     openai_models: Annotated[tuple[str, ...], NoDecode] = ()  # offered in Compare; names separated by commas
+    models: Annotated[tuple[str, ...], NoDecode] = ()  # more checkpoints for Compare: hub:ORG/NAME or path:FOLDER
     judge_model: str = "gpt-4o-2024-08-06"  # offered as a judge when a key is set
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
     answercarefully: Path | None = None  # a local copy; without one the hub is asked
@@ -34,10 +36,24 @@ class Settings(BaseSettings):
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
 
-    @field_validator("openai_models", mode="before")
+    @field_validator("openai_models", "models", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("models")
+    @classmethod
+    def _known_kind(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for model in value:
+            if not model.startswith(("hub:", "path:")):
+                raise ValueError(f"{model} must begin with hub: or path:")
+        return value
+
+    @property
+    def endpoint_key(self) -> str | None:
+        """The key for the endpoint. A server of one's own asks for none, so any word will do there; OpenAI needs a real one."""
+        own_server = not f"{self.openai_base_url}/".startswith(f"{OPENAI_ORIGIN}/")
+        return self.openai_key or ("none" if own_server else None)
 
     @property
     def runs(self) -> Path:

@@ -40,12 +40,17 @@ class Router:
         load_embedded: Callable[[Callable[[str], None]], LocalEngine],
         endpoints: Sequence[Engine] = (),
         load_other: Callable[[str], LocalEngine] | None = None,
+        other_ids: Sequence[str] = (),
     ) -> None:
-        """`embedded_ids` must be cheap: it is asked before the model is loaded. `load_other` opens a checkpoint by id."""
+        """`embedded_ids` must be cheap: it is asked before the model is loaded. `load_other` opens a checkpoint by id.
+
+        `other_ids` are offered before they are opened; any other `hub:` or `path:` id can still be named.
+        """
         self._embedded_ids = embedded_ids
         self._load_embedded = load_embedded
         self._endpoints = {model: engine for engine in endpoints for model in engine.model_ids()}
         self._load_other = load_other
+        self._other_ids = list(other_ids)
         self._others: dict[str, LocalEngine] = {}
         self._others_lock = threading.Lock()
         self._embedded: LocalEngine | None = None
@@ -71,8 +76,8 @@ class Router:
         return self._embedded
 
     def model_ids(self) -> list[str]:
-        """The embedded base and adapters, then opened checkpoints, then the endpoints' models."""
-        return [*self._embedded_ids(), *self._others, *self._endpoints]
+        """The embedded base and adapters, then other checkpoints, then the endpoints' models."""
+        return [*self._embedded_ids(), *dict.fromkeys([*self._other_ids, *self._others]), *self._endpoints]
 
     def identity(self, model: str) -> ModelIdentity:
         """See `protocol.Engine.identity`. Waits for a model that is still loading."""

@@ -96,3 +96,25 @@ def test_the_example_file_names_only_variables_that_are_read():
     expected = {f"PLAYGROUND_{name.upper()}" for name in Settings.model_fields if name != "hf_token"} | {"HF_TOKEN"}
     assert named
     assert named <= expected
+
+
+@pytest.mark.parametrize(
+    ("url", "key", "sent"),
+    [
+        ("https://api.openai.com/v1", None, None),
+        ("https://api.openai.com/v1", "sk-mine", "sk-mine"),
+        ("http://127.0.0.1:8000/v1", None, "none"),
+        ("https://api.openai.com.example/v1", None, "none"),
+    ],
+    ids=["OpenAI without a key", "OpenAI", "own server", "a look-alike"],
+)
+def test_a_server_of_ones_own_needs_no_key_and_openai_does(url: str, key: str | None, sent: str | None):
+    assert Settings(openai_base_url=url, openai_api_key=key, _env_file=None).endpoint_key == sent
+
+
+def test_a_checkpoint_must_say_whether_it_is_on_the_hub_or_in_a_folder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("PLAYGROUND_MODELS", "hub:org/one, path:two")
+    assert load_settings().models == ("hub:org/one", "path:two")
+    monkeypatch.setenv("PLAYGROUND_MODELS", "org/one")
+    with pytest.raises(SettingsRejected, match=r"PLAYGROUND_MODELS.*hub: or path:"):
+        load_settings()

@@ -183,3 +183,10 @@ def test_closing_reaches_an_engine_that_had_not_begun():
     assert late.cancels == 1
     late.begin.set()
     assert late.closed.wait(20), "the late side computed on for nobody"
+
+
+def test_checkpoints_that_are_not_open_yet_are_offered_once():
+    router = Router(
+        embedded_ids=lambda: ["base"], load_embedded=lambda _: None, other_ids=["path:a", "path:a", "hub:b"]
+    )  # type: ignore[arg-type,return-value]
+    assert router.model_ids() == ["base", "path:a", "hub:b"]
