@@ -14,6 +14,7 @@ COPY --from=build /opt/venv /opt/venv
 COPY --chown=app . .
 USER app
 ENV PATH=/opt/venv/bin:$PATH \
+    MALLOC_ARENA_MAX=2 \
     PLAYGROUND_HOME=/data \
     PLAYGROUND_HOST=0.0.0.0 \
     PLAYGROUND_PORT=7860
