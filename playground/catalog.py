@@ -92,7 +92,7 @@ def _open_checkpoint(model: str, settings: Settings) -> LocalEngine:
 
 
 def _download(name: str, settings: Settings) -> Path:
-    import httpx
+    import httpx2  # the hub client's own library
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
@@ -107,7 +107,7 @@ def _download(name: str, settings: Settings) -> Path:
         raise ModelUnavailable(
             f"There is no model {name} on the hub that this token can see; check the name."
         ) from error
-    except (HfHubHTTPError, httpx.HTTPError, OSError) as error:
+    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
         raise ModelUnavailable(
             f"hub:{name} cannot be fetched ({type(error).__name__}); check the network, or use path:FOLDER."
         ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import httpx
+import httpx2
 import pytest
 from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
 
@@ -107,8 +107,8 @@ def test_a_path_without_a_model_is_refused(tmp_path):
         router.stream([request("r", f"path:{tmp_path}")])
 
 
-def answer(status: int) -> httpx.Response:
-    return httpx.Response(status, request=httpx.Request("GET", "https://huggingface.co/org/name"))
+def answer(status: int) -> httpx2.Response:
+    return httpx2.Response(status, request=httpx2.Request("GET", "https://huggingface.co/org/name"))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def answer(status: int) -> httpx.Response:
             lambda: HfHubHTTPError("down", response=answer(500)), ModelUnavailable, "cannot be fetched", id="hub-down"
         ),
         pytest.param(lambda: OSError("no route"), ModelUnavailable, "cannot be fetched", id="no-network"),
-        pytest.param(lambda: httpx.ConnectError("no route"), ModelUnavailable, "cannot be fetched", id="no-dns"),
+        pytest.param(lambda: httpx2.ConnectError("no route"), ModelUnavailable, "cannot be fetched", id="no-dns"),
     ],
 )
 def test_a_hub_model_that_cannot_be_had_is_told_in_one_line(tmp_path, monkeypatch, failure, error, told):
