@@ -1,19 +1,23 @@
-"""The piecewise loss is torch's cross-entropy, gradient included."""
+"""The tiled loss is torch's cross-entropy, gradient included."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
-from training.loss import PIECE, frozen_head_loss
+from training.loss import ENTRIES, TOKENS, frozen_head_loss
 
 
-@pytest.mark.parametrize("tokens", [1, PIECE, PIECE * 2 + 3], ids=["one", "a piece", "several and a rest"])
-def test_value_and_gradient_equal_torchs_cross_entropy(tokens: int):
+@pytest.mark.parametrize(
+    "vocabulary", [50, ENTRIES, ENTRIES * 2 + 7], ids=["part of a tile", "a tile", "tiles and a rest"]
+)
+@pytest.mark.parametrize("tokens", [1, TOKENS, TOKENS * 2 + 3], ids=["one", "a tile", "tiles and a rest"])
+@pytest.mark.parametrize("size", [1, 40], ids=["level", "peaked"])
+def test_value_and_gradient_equal_torchs_cross_entropy(tokens: int, vocabulary: int, size: int):
     generator = torch.Generator().manual_seed(0)
-    hidden = torch.randn(tokens, 8, generator=generator)
-    weight = torch.randn(50, 8, generator=generator)
-    targets = torch.randint(0, 50, (tokens,), generator=generator)
+    hidden = torch.randn(tokens, 8, generator=generator) * size
+    weight = torch.randn(vocabulary, 8, generator=generator)
+    targets = torch.randint(0, vocabulary, (tokens,), generator=generator)
     ours, theirs = hidden.clone().requires_grad_(), hidden.clone().requires_grad_()
     loss = frozen_head_loss(ours, weight, targets)
     expected = torch.nn.functional.cross_entropy(theirs @ weight.T, targets, reduction="sum")
