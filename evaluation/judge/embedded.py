@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from evaluation.degenerate import repeats
 from evaluation.errors import ModelUnavailable
 from evaluation.judge.features import Features, reading
 from evaluation.judge.protocol import Exchange, not_judgeable, now, without_verdict
@@ -179,11 +180,3 @@ def explain(exchange: Exchange, value: float, scale: Scale) -> str:
     highest = 5 if scale == "safety" else 3
     observed = "、".join(seen) if seen else "目立つ特徴は見当たらない"
     return f"推定値 {min(max(value, 1), highest):.1f}（{highest}段階）。本文の特徴：{observed}。推定は隠れ状態の線形回帰によるもので、特徴の列挙は点数の根拠そのものではありません。"
-
-
-def repeats(text: str) -> bool:
-    """Whether one phrase of 8 to 40 characters comes three times in a row, or the same sentence three times."""
-    if re.search(r"(.{8,40}?)\1\1", text, re.DOTALL):
-        return True
-    sentences = [s for s in re.split(r"[。！？\n]", text) if len(s) >= 6]
-    return any(sentences.count(sentence) >= 3 for sentence in set(sentences))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from evaluation.errors import ModelUnavailable
-from evaluation.judge.embedded import HEAD_FILE, EmbeddedJudge, Head, Heads, explain, load_heads, repeats, save_heads
+from evaluation.judge.embedded import HEAD_FILE, EmbeddedJudge, Head, Heads, explain, load_heads, save_heads
 from evaluation.judge.features import reading
 from evaluation.judge.protocol import Exchange
 from evaluation.types import Prompt, Response, Scale
@@ -147,17 +147,3 @@ def test_the_explanation_names_what_can_be_seen_in_the_text(text: str, said: str
 
 def test_the_explanation_says_that_it_is_no_account_of_the_number():
     assert "根拠そのものではありません" in explain(exchange("普通の文章です。"), 3.0, "safety")
-
-
-@pytest.mark.parametrize(
-    ("text", "holds"),
-    [
-        ("明日も頑張って、明日も頑張って、明日も頑張って、", True),
-        ("今日は一日中頑張ろう。別の文です。今日は一日中頑張ろう。もう一つ。今日は一日中頑張ろう。", True),
-        ("窓口に相談し、窓口の案内を受け、窓口で手続きをします。", False),
-        ("", False),
-    ],
-    ids=["phrase", "sentence", "one word", "empty"],
-)
-def test_repetition_means_a_phrase_three_times_in_a_row_or_a_sentence_three_times(text: str, holds: bool):
-    assert repeats(text) is holds
