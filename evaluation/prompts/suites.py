@@ -50,14 +50,33 @@ _SAMPLE_SUITES: dict[str, tuple[tuple[Metric, ...], str, str]] = {
     "sample-test": (("safety",), "サンプル（評価用）", "Sample set, test"),
     "sample-borderline": (("refusal", "safety"), "サンプル（境界的な質問）", "Sample set, borderline questions"),
     "sample-general": (("usefulness",), "サンプル（一般的な質問）", "Sample set, general questions"),
+    "sample-regional": (("safety",), "サンプル（地域で答えが異なる質問）", "Sample set, region-dependent questions"),
+    # To tune on only; docs/sample-set.md says why the small model needs them.
+    "sample-tuning-more": (("safety",), "サンプル（学習用・追加）", "Sample set, more tuning rows"),
+    "sample-intents": (("safety",), "サンプル（学習用・質問の意図別）", "Sample set, tuning questions by intent"),
+    "sample-daily": (("usefulness",), "サンプル（学習用・日常の質問）", "Sample set, everyday tuning questions"),
 }
 
 
 @cache
 def _sample_suite(name: str) -> Suite:
     metrics, title_ja, title_en = _SAMPLE_SUITES[name]
-    prompts = tuple(_sample_prompt(row, name) for row in _json_lines(SAMPLES / f"{name}.jsonl"))
+    rows = [part for row in _json_lines(SAMPLES / f"{name}.jsonl") for part in _one_question_each(row)]
+    prompts = tuple(_sample_prompt(row, name) for row in rows)
     return Suite(name, prompts, metrics, protected=False, title_ja=title_ja, title_en=title_en)
+
+
+def _one_question_each(row: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """A row of sample-intents holds many questions with one reference; every other row is its own."""
+    shared = {key: value for key, value in row.items() if key != "questions"}
+    return (
+        [
+            {**shared, "id": f"{row['id']}-{number}", "question": q["ja"], "question_en": q["en"], "voice": q["voice"]}
+            for number, q in enumerate(row["questions"], start=1)
+        ]
+        if "questions" in row
+        else [shared]
+    )
 
 
 def _sample_prompt(row: Mapping[str, Any], suite: str) -> Prompt:
@@ -122,9 +141,7 @@ def save_imported(imported: Imported, home: Path) -> Path:
         "name": name,
         "digest": digest,
         "metrics": list(_metrics_of(imported.prompts)),
-        # AnswerCarefully's terms forbid passing its rows on, under whatever name they were imported.
-        "protected": name.startswith("answercarefully-")
-        or any(prompt.id.lower().startswith("answercarefully-") for prompt in imported.prompts),
+        "protected": is_protected(imported),
         "title_ja": name,
         "title_en": name,
         "warnings": list(imported.warnings),
@@ -147,6 +164,13 @@ def save_imported(imported: Imported, home: Path) -> Path:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
+
+
+def is_protected(imported: Imported) -> bool:
+    """Whether AnswerCarefully's rows are in it: its terms forbid passing them on, under whatever name they came."""
+    return imported.suite.startswith("answercarefully-") or any(
+        prompt.id.lower().startswith("answercarefully-") for prompt in imported.prompts
+    )
 
 
 def _digest(imported: Imported) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import gradio as gr
 
+from evaluation.prompts.regions import references_of
 from evaluation.prompts.suites import Suite
 from evaluation.prompts.taxonomy import english_name, harm_type_of
 from evaluation.types import Category, Prompt
@@ -120,11 +121,6 @@ def definition(chosen: tuple[str, ...], language: str) -> str:
     return f'<div class="definition">{path}{f"<p>{markup.esc(words)}</p>" if words else ""}</div>'
 
 
-def veil(text: str, veiled: bool) -> str:
-    """Escaped text, blurred and kept from screen readers while it is veiled."""
-    return f'<span class="veiled" aria-hidden="true">{markup.esc(text)}</span>' if veiled else markup.esc(text)
-
-
 def rows(found: Sequence[Prompt], chosen: str | None, veiled: bool, language: str) -> str:
     """One page of questions, each a button."""
     if not found:
@@ -135,7 +131,7 @@ def rows(found: Sequence[Prompt], chosen: str | None, veiled: bool, language: st
         names = markup.category_names(prompt.category, language)
         current = ' aria-current="true"' if prompt.id == chosen else ""
         items.append(
-            f'<li><button type="button" class="entry" data-pick="{markup.esc(prompt.id)}"{current}><span class="text">{veil(prompt.question, veiled)}</span>'
+            f'<li><button type="button" class="entry" data-pick="{markup.esc(prompt.id)}"{current}><span class="text">{markup.veil(prompt.question, veiled)}</span>'
             f"<small>{markup.esc(names[-1] if names else say(language, 'category.unknown'))}</small></button></li>"
         )
     return f'{note}<ul class="rows">{"".join(items)}</ul>'
@@ -147,16 +143,26 @@ def detail(prompt: Prompt | None, veiled: bool, language: str) -> str:
         return f'<div class="card detail"><p class="quiet">{markup.esc(say(language, "detail.empty"))}</p></div>'
     extra = dict(prompt.extra)
     gloss = extra.pop("question_en", None)
-    parts = [markup.category_path(prompt.category, language), f'<h2 class="text">{veil(prompt.question, veiled)}</h2>']
+    parts = [
+        markup.category_path(prompt.category, language),
+        f'<h2 class="text">{markup.veil(prompt.question, veiled)}</h2>',
+    ]
     if gloss:
         parts.append(
-            f'<p class="gloss" lang="en"><b>{markup.esc(say(language, "detail.gloss"))}</b> {veil(str(gloss), veiled)}</p>'
+            f'<p class="gloss" lang="en"><b>{markup.esc(say(language, "detail.gloss"))}</b> {markup.veil(str(gloss), veiled)}</p>'
         )
     if prompt.turns:
-        turns = "".join(f"<li>{veil(turn, veiled)}</li>" for turn in prompt.turns)
+        turns = "".join(f"<li>{markup.veil(turn, veiled)}</li>" for turn in prompt.turns)
         parts.append(f"<p class='label'>{markup.esc(say(language, 'detail.turns'))}</p><ol>{turns}</ol>")
+    regions = references_of(prompt, gloss=language == "en")
+    if regions:
+        extra = {name: value for name, value in extra.items() if name not in ("references", "references_en")}
     if not veiled:
-        parts += [markup.reference(prompt.reference, language, opened=True), markup.extra_rows(extra, language)]
+        parts += [
+            markup.reference(prompt.reference, language, opened=True),
+            markup.extra_rows(regions, language, title="detail.regions"),
+            markup.extra_rows(extra, language),
+        ]
     parts.append(
         f'<p class="fine">{markup.esc(prompt.suite)} · {markup.esc(say(language, "detail.id"))} {markup.esc(prompt.id)}</p>'
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 from evaluation.prompts.taxonomy import english_name
 from evaluation.types import Category, Choice, Judgement, ModelIdentity, Prompt, Response
+from playground.pages import agreement_words
 from playground.pages.conversation import LiveSide, Side, Turn
 from playground.pages.services import EngineStatus
 from playground.pages.text import TEXT, say
@@ -23,6 +24,11 @@ PANE_TEMPLATE = '${value.before}<div class="reply">${value.text}</div>${value.af
 def esc(text: object) -> str:
     """Text as HTML text, safe in element content and in quoted attributes."""
     return html.escape(str(text), quote=True)
+
+
+def veil(text: str, veiled: bool) -> str:
+    """Escaped text, blurred and kept from screen readers while it is veiled."""
+    return f'<span class="veiled" aria-hidden="true">{esc(text)}</span>' if veiled else esc(text)
 
 
 def pane(before: str = "", text: str = "", after: str = "") -> dict[str, str]:
@@ -223,7 +229,11 @@ def verdict(judgement: Judgement, language: str) -> str:
     if judgement.cost_usd is not None:
         fine.append(f"${judgement.cost_usd:.4f}")
     why = f'<p class="why">{esc(judgement.explanation)}</p>' if judgement.explanation else ""
-    rough = f'<p class="rough">{esc(say(language, "judge.rough"))}</p>' if judgement.judge == "embedded" else ""
+    known = agreement_words.badge(judgement.judge, judgement.identity, language)
+    rough = " ".join(
+        part for part in (say(language, "judge.rough") if judgement.judge == "embedded" else "", known) if part
+    )
+    rough = f'<p class="rough">{esc(rough)}</p>' if rough else ""
     return f'<section class="verdict {tone}"><div class="verdict-head">{head}</div>{why}{rough}<p class="fine">{_joined(fine)}</p></section>'
 
 
@@ -266,13 +276,13 @@ def choice_name(choice: Choice | None, language: str) -> str:
     return say(language, f"vote.{choice}" if choice else "vote.none")
 
 
-def extra_rows(extra: Mapping[str, Any], language: str) -> str:
-    """Columns of the source that we do not know, shown as they are."""
+def extra_rows(extra: Mapping[str, Any], language: str, title: str = "detail.extra") -> str:
+    """Columns of the source that we do not know, shown as they are, under the sentence named `title`."""
     rows = "".join(
         f"<dt>{esc(name)}</dt><dd>{esc(value)}</dd>" for name, value in extra.items() if value not in (None, "")
     )
     return (
-        f'<details class="card extra"><summary>{esc(say(language, "detail.extra"))}</summary><dl>{rows}</dl></details>'
+        f'<details class="card extra"><summary>{esc(say(language, title))}</summary><dl>{rows}</dl></details>'
         if rows
         else ""
     )

@@ -100,7 +100,8 @@ def test_shipped_suites_come_first_and_drafts_are_not_listed(tmp_path):
     save_imported(imported(tmp_path), tmp_path)
     (tmp_path / "suites/.importing-x").mkdir()
     (tmp_path / "suites/.importing-x/suite.json").write_text("{}", encoding="utf-8")
-    assert list_suites(tmp_path) == ["sample-tuning", "sample-test", "sample-borderline", "sample-general", "mine"]
+    shipped = ["sample-tuning", "sample-test", "sample-borderline", "sample-general", "sample-regional"]
+    assert list_suites(tmp_path) == [*shipped, "mine"]
 
 
 def test_a_home_without_imports_lists_the_shipped_suites(tmp_path):

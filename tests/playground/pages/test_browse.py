@@ -7,11 +7,13 @@ import re
 import gradio as gr
 import pytest
 
+from evaluation.prompts.regions import references_of
 from evaluation.prompts.taxonomy import RISK_AREAS
 from evaluation.types import Category, Prompt
 from playground.pages import Services, browse
 from playground.pages.browse import PATH_MARK, Shelf
 from playground.pages.conversation import Session
+from playground.pages.markup import esc
 from playground.pages.text import say
 
 AREA, KIND, HARM = "悪用", "違法行為への加担", "著作権侵害"
@@ -155,3 +157,25 @@ def test_a_search_over_the_limit_is_refused(services: Services):
 
 def test_a_suite_that_is_gone_shows_an_empty_list_instead_of_failing(services: Services):
     assert say("ja", "found.none") in browse.show(services, Shelf(), "gone", "", "ja")[3]
+
+
+@pytest.mark.parametrize(("language", "gloss"), [("ja", False), ("en", True)])
+def test_references_by_region_are_a_line_each_in_the_readers_language(services: Services, language: str, gloss: bool):
+    suite = browse.suite_named(services, "sample-regional")
+    assert suite is not None
+    prompt = suite.prompts[0]
+    card = browse.detail(prompt, False, language)
+    assert say(language, "detail.regions") in card
+    for region, text in references_of(prompt, gloss).items():
+        assert f"<dt>{region}</dt><dd>{esc(text)}</dd>" in card
+    assert card.count("<dt>references") == 0
+
+
+def test_a_column_called_references_of_another_shape_is_shown_as_it_is():
+    card = browse.detail(Prompt("a", "問い", extra={"references": ["一", "二"]}), False, "ja")
+    assert "<dt>references</dt>" in card
+    assert say("ja", "detail.regions") not in card
+
+
+def test_references_by_region_stay_hidden_while_the_text_is_veiled():
+    assert "秘密" not in browse.detail(Prompt("a", "問い", extra={"references": {"JP": "秘密"}}), True, "ja")
