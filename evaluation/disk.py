@@ -29,9 +29,19 @@ class LockHeld(Exception):
         self.holder = holder
 
 
-def take_lock(path: Path) -> int:
-    """Lock the file for as long as the returned descriptor is open. Raises LockHeld, OSError."""
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+def take_lock(path: Path, inherited: int | None = None) -> int:
+    """Lock the file for as long as the returned descriptor is open. Raises LockHeld, OSError.
+
+    `inherited` is a descriptor of the same file whose lock the process that started us took: it becomes ours
+    without a moment in which nobody holds it.
+    """
+    if inherited is None:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    elif os.path.samestat(os.fstat(inherited), path.stat()):
+        descriptor = inherited
+        os.set_inheritable(descriptor, False)  # a program that this process starts must not hold it
+    else:
+        raise ValueError(f"Descriptor {inherited} is not {path}.")
     deadline = time.monotonic() + LOCK_PATIENCE_S
     try:
         while True:
@@ -43,8 +53,8 @@ def take_lock(path: Path) -> int:
                     holder = os.pread(descriptor, 20, 0)
                     raise LockHeld(int(holder) if holder.isdigit() else None) from None
                 time.sleep(0.02)
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, str(os.getpid()).encode(), 0)
+        # Written first and cut after: on a full disk the file's own block is all there is.
+        os.ftruncate(descriptor, os.pwrite(descriptor, str(os.getpid()).encode(), 0))
     except BaseException:
         os.close(descriptor)
         raise

@@ -3,7 +3,9 @@
 `runs/<run id>/` holds `run.json` (kind, frozen settings, identities, versions, seed), one journal per
 noun (`responses.jsonl`, `judgements.jsonl`, ...), `events.jsonl` and `lock`. A folder has one writer,
 which holds an flock on `lock` for life; anybody may read at any time. A line that was cut off by a
-crash is not a record: readers stop before it and the next writer removes it.
+crash is not a record: readers stop before it and the next writer removes it. `process.json` says who
+the writer is or was, `cancel.json` that somebody asked it to stop: how a Run stands follows from these
+files and the lock, never from anybody's memory.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import secrets
 import shutil
 import threading
 from collections.abc import Hashable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from functools import cache
@@ -27,10 +30,25 @@ from pydantic import TypeAdapter, ValidationError
 
 from evaluation.disk import DiskRefused, LockHeld, lock_held, sync_folder, take_lock, told_to_people, write_json
 from evaluation.errors import SettingsRejected, UserFacingError
-from evaluation.records import BadLine, Event, EventName, Journal, Record, one_line, read_records
+from evaluation.records import (
+    LIFECYCLE,
+    BadLine,
+    Event,
+    EventName,
+    Journal,
+    Record,
+    encode_record,
+    last_event,
+    one_line,
+    read_records,
+)
 from evaluation.types import Judgement, Pair, Prompt, Rating, Response
 
 __all__ = [
+    "CANCEL_FILE",
+    "ENDED",
+    "LIFECYCLE",
+    "PROCESS_FILE",
     "BadLine",
     "DiskRefused",
     "Event",
@@ -39,6 +57,7 @@ __all__ = [
     "RunInfo",
     "RunUnreadable",
     "create_run",
+    "last_event",
     "parse_run",
     "read_records",
     "read_run",
@@ -51,10 +70,10 @@ SCHEMA_VERSION = 1
 SYNC_SECONDS = 1.0  # how much of a run a power cut may take when nobody asked for durability
 
 RunKind = Literal["chat", "benchmark", "training", "judging"]
-RunStatus = Literal["queued", "running", "finished", "failed", "cancelled", "lost"]
-_LIFECYCLE: tuple[EventName, ...] = ("started", "finished", "failed", "cancelled")
-# As encode_record writes it; inside a JSON string the quotes would be escaped.
-_LIFECYCLE_LINE = re.compile(rb',"event":"(started|finished|failed|cancelled)","at":"')
+RunStatus = Literal["queued", "running", "stopping", "finished", "failed", "cancelled", "lost"]
+ENDED = frozenset({"finished", "failed", "cancelled", "lost"})
+CANCEL_FILE = "cancel.json"  # asks the writer to stop; it looks once a second
+PROCESS_FILE = "process.json"  # the process that works, or worked, on the Run
 
 # Kept in run.json so that a number can be traced to the software that made it.
 _LIBRARIES = ("torch", "transformers", "peft", "openai", "vllm", "gradio", "duckdb", "scipy", "statsmodels")
@@ -108,13 +127,16 @@ class RunFolder:
     forked keeps the lock until it ends too, so a free lock means that the whole group is gone.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Take the folder's lock. Raises RunUnreadable, RunBusy or DiskRefused."""
+    def __init__(self, path: Path, lock: int | None = None) -> None:
+        """Take the folder's lock, or take over the inherited descriptor `lock`, which holds it.
+
+        Raises RunUnreadable, RunBusy or DiskRefused.
+        """
         self.path = path
         self.info = read_run(path)
         try:
             with told_to_people(path / "lock"):
-                self._lock_fd = take_lock(path / "lock")
+                self._lock_fd = take_lock(path / "lock", lock)
         except LockHeld as held:
             raise RunBusy(
                 f"{path} is being written by process {held.holder or 'unknown'}. "
@@ -128,9 +150,9 @@ class RunFolder:
         self._last_seq: int | None = None
 
     @classmethod
-    def open(cls, path: Path) -> Self:
+    def open(cls, path: Path, lock: int | None = None) -> Self:
         """Open an existing run folder for append, to start it or to resume it."""
-        return cls(path)
+        return cls(path, lock)
 
     def keys(self, journal: str) -> frozenset[Hashable]:
         """Keys that are already there. Resume is what is planned minus these."""
@@ -164,9 +186,20 @@ class RunFolder:
             if self._last_seq is None:
                 self._last_seq = max((int(str(key)) for key in journal.keys), default=0)
             seq = self._last_seq + 1
-            self._append_locked("events", Event(seq, name, utc_now(), data), name in _LIFECYCLE)
+            self._append_locked("events", Event(seq, name, utc_now(), data), name in LIFECYCLE)
             self._last_seq = seq
         return seq
+
+    def reopen(self) -> None:
+        """Go on after DiskRefused: what the files hold counts from here, not what was believed to be written."""
+        with self._mutex:
+            if self._sync_error is not None:
+                self._sync_error, self._syncer = None, None  # its thread has ended
+            for journal in self._journals.values():
+                with suppress(DiskRefused):  # told before; that is why we are here
+                    journal.close()
+            self._journals.clear()
+            self._last_seq = None
 
     def _append(self, journal: str, record: Record, durable: bool) -> bool:
         with self._mutex:
@@ -234,11 +267,13 @@ def create_run(
     identities: Mapping[str, Mapping[str, Any]],
     *,
     seed: int | None = None,
+    queued: Mapping[str, Any] | None = None,
 ) -> RunFolder:
     """Create a run folder under `runs` and return it open for writing.
 
-    It appears whole or not at all. Its id sorts by time. Raises SettingsRejected when `settings` or
-    `identities` hold what looks like a secret, DiskRefused when the disk refuses.
+    It appears whole or not at all, with `queued` as the data of its first event where that is given. Its id
+    sorts by time. Raises SettingsRejected when `settings` or `identities` hold what looks like a secret,
+    DiskRefused when the disk refuses.
     """
     refuse_secrets(settings, "settings")
     refuse_secrets(identities, "identities")
@@ -249,6 +284,11 @@ def create_run(
     with told_to_people(path):
         staged.mkdir(parents=True)
         write_json(staged / "run.json", asdict(info))
+        if queued is not None:
+            with (staged / "events.jsonl").open("wb") as events:
+                events.write(encode_record("events", Event(1, "queued", utc_now(), queued)))
+                events.flush()
+                os.fsync(events.fileno())
         staged.rename(path)
         sync_folder(runs)
     return RunFolder.open(path)
@@ -291,38 +331,24 @@ def read_run(path: Path) -> RunInfo:
 def run_status(path: Path) -> RunStatus:
     """Where the Run stands, from its events and whether a writer lives. Raises RunUnreadable.
 
-    A Run that started and has neither an end nor a writer is lost: it was killed, and may be resumed.
-    A conversation has no end to wait for; it counts as finished.
+    A Run that has neither an end, nor a writer, nor a place in the queue is lost: it was killed, and may be
+    resumed. A conversation has no end to wait for; it counts as finished.
     """
     if read_run(path).kind == "chat":
         return "finished"
     held = lock_held(path / "lock")
     # After the lock: a writer that ends between the two looks has written its last event by now.
-    match _last_lifecycle_event(path / "events.jsonl"):
+    last = last_event(path / "events.jsonl")
+    match last.event if last is not None else None:
         case "finished" | "failed" | "cancelled" as end:
             return end
-        case last:
-            return "running" if held else "queued" if last is None else "lost"
-
-
-def _last_lifecycle_event(events: Path) -> str | None:
-    """The newest of started, finished, failed and cancelled, read from the end: metrics before it are many."""
-    if not events.exists():
-        return None
-    with events.open("rb") as file:
-        end = file.seek(0, os.SEEK_END)
-        later, torn = b"", True
-        while end > 0:
-            start = max(0, end - (1 << 16))
-            file.seek(start)
-            block = file.read(end - start) + later
-            if torn:
-                block = block[: block.rfind(b"\n") + 1]
-                torn = not block
-            if found := _LIFECYCLE_LINE.findall(block):
-                return str(found[-1].decode())
-            later, end = block[:64], start  # an event may lie across two blocks
-    return None
+        case _ if held:
+            return "stopping" if (path / CANCEL_FILE).exists() else "running"
+        # With a process.json it left the queue, and its process died before it could say so.
+        case "queued" if not (path / PROCESS_FILE).exists():
+            return "queued"
+        case _:
+            return "lost"
 
 
 def refuse_secrets(value: object, where: str) -> None:

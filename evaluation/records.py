@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Iterator, Mapping
+import re
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +18,10 @@ from pydantic import TypeAdapter, ValidationError
 from evaluation.disk import sync_folder, told_to_people, utf8
 from evaluation.types import Judgement, Pair, Prompt, Rating, Response
 
-EventName = Literal["started", "progress", "metric", "heartbeat", "warning", "finished", "failed", "cancelled"]
+EventName = Literal[
+    "queued", "started", "progress", "metric", "heartbeat", "warning", "finished", "failed", "cancelled"
+]
+LIFECYCLE: tuple[EventName, ...] = ("queued", "started", "finished", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,37 @@ def lines_before(path: Path, offset: int) -> int:
             lines += block.count(b"\n")
             offset -= len(block)
     return lines
+
+
+def last_event(events: Path, names: Collection[str] = LIFECYCLE) -> Event | None:
+    """The newest event with one of these names, searched from the end: metrics before it may be many."""
+    if not events.exists():
+        return None
+    # As encode_record writes it; inside a JSON string the quotes would be escaped.
+    begins = re.compile(rb'\{"seq":\d+,"event":"(?:' + "|".join(sorted(names)).encode() + rb')","at":"')
+    with events.open("rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        later, torn = b"", True
+        while end > 0:
+            start = max(0, end - (1 << 16))
+            file.seek(start)
+            block = file.read(end - start) + later
+            if torn:
+                block = block[: block.rfind(b"\n") + 1]
+                torn = not block
+            if found := list(begins.finditer(block)):
+                file.seek(start + found[-1].start())
+                return _event(file.readline())
+            later, end = block[:64], start  # an event may begin in one block and go on in the next
+    return None
+
+
+def _event(line: bytes) -> Event | None:
+    try:
+        record = parse_record("events", line)
+    except ValueError:
+        return None
+    return record if isinstance(record, Event) else None
 
 
 class Journal:

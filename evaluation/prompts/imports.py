@@ -13,6 +13,7 @@ from evaluation.prompts.columns import choose, parse_mapping
 from evaluation.prompts.files import refusal, shown
 from evaluation.prompts.rows import STATEMENT_MODEL, RowReader
 from evaluation.prompts.tables import Table, read_table
+from evaluation.prompts.trees import unfold
 from evaluation.types import Label, Prompt, Response
 
 __all__ = ["Imported", "check_name", "parse_mapping", "read_prompts"]
@@ -50,7 +51,7 @@ def read_prompts(
     """
     check_name(name)
     mapping = dict(mapping or {})
-    table = read_table(path, encoding, mapping.values())
+    table = unfold(read_table(path, encoding, mapping.values()))
     try:
         columns = choose(table.columns, [row.values for row in table.rows], mapping, table.headerless)
     except ImportRejected as error:

@@ -276,7 +276,9 @@ class RowReader:
         identity = content_key("imported", model)[:12]
         said = row.values.get("attempt", n)
         if self.columns.id and said is None and model != STATEMENT_MODEL:
-            mark = content_key(prompt_id, model, [turn.content for turn in sent])
+            # Several raters of one answer have a row each.
+            rater = self._text(row, self.columns.rater) if self.columns.labels else None
+            mark = content_key(prompt_id, model, [turn.content for turn in sent], *([rater] if rater else []))
             if (prompt_id, mark) in self._answered:
                 problem = (
                     f"{shown(model)} answers the id {shown(prompt_id)!r} twice; give an attempt column or one row."

@@ -19,7 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation import journal
-from evaluation.disk import lock_held
+from evaluation.disk import lock_held, take_lock
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import (
     BadLine,
@@ -340,92 +340,6 @@ def test_a_failed_sync_in_the_background_is_told_with_the_next_record(folder: Pa
     assert not lock_held(folder / "lock")
 
 
-# ---------------------------------------------------------------------------------------------- events and status
-
-
-def test_events_are_numbered_on_through_a_resume(folder: Path):
-    with RunFolder.open(folder) as run:
-        assert [run.event("started"), run.event("metric", loss=1.5), run.event("cancelled")] == [1, 2, 3]
-    with RunFolder.open(folder) as run:
-        assert run.event("started") == 4
-    found = records(folder / "events.jsonl")
-    assert [(event.seq, event.event) for event in found] == [
-        (1, "started"),
-        (2, "metric"),
-        (3, "cancelled"),
-        (4, "started"),
-    ]
-    assert found[1].data == {"loss": 1.5}
-
-
-@pytest.mark.parametrize(
-    ("events", "while_open", "after"),
-    [
-        pytest.param([], "running", "queued", id="nothing yet"),
-        pytest.param(["started"], "running", "lost", id="killed"),
-        pytest.param(["started", "metric", "heartbeat"], "running", "lost", id="killed at work"),
-        pytest.param(["started", "finished"], "finished", "finished", id="finished"),
-        pytest.param(["started", "failed"], "failed", "failed", id="failed"),
-        pytest.param(["started", "cancelled"], "cancelled", "cancelled", id="cancelled"),
-        pytest.param(["started", "cancelled", "started"], "running", "lost", id="resumed and killed"),
-        pytest.param(["started", "failed", "started", "finished"], "finished", "finished", id="resumed and finished"),
-    ],
-)
-def test_the_status_follows_from_the_events_and_from_whether_a_writer_lives(
-    folder: Path, events: list[str], while_open: str, after: str
-):
-    with RunFolder.open(folder) as run:
-        for name in events:
-            run.event(name)
-        assert run_status(folder) == while_open
-    assert run_status(folder) == after
-
-
-def test_the_status_is_found_behind_many_metrics_and_across_blocks(folder: Path):
-    with RunFolder.open(folder) as run:
-        run.event("started")
-        for step in range(40):
-            run.event("metric", note="x" * 5000, step=step)
-        assert run_status(folder) == "running"
-        run.event("finished")
-        for step in range(40):
-            run.event("metric", note="x" * 4999, step=step)
-    assert run_status(folder) == "finished"
-
-
-@pytest.mark.parametrize("shift", range(0, 60, 7))
-def test_an_event_that_lies_across_two_blocks_is_found(folder: Path, shift: int):
-    with RunFolder.open(folder) as run:
-        run.event("started")
-        size = (folder / "events.jsonl").stat().st_size
-        run.event("metric", note="x" * 1000)
-        overhead = (folder / "events.jsonl").stat().st_size - size - 1000
-        # The reader's block is 64 KiB from the end of the file: put its edge inside the first line.
-        run.event("metric", note="x" * ((1 << 16) - 2 * overhead - 1000 + 10 - shift))
-    assert run_status(folder) == "lost"
-
-
-def test_a_torn_end_does_not_count(folder: Path):
-    with RunFolder.open(folder) as run:
-        run.event("started")
-        run.event("finished")
-    file = folder / "events.jsonl"
-    file.write_bytes(file.read_bytes()[:-1])
-    assert run_status(folder) == "lost"
-
-
-def test_text_that_looks_like_an_event_does_not_end_a_run(folder: Path):
-    with RunFolder.open(folder) as run:
-        run.event("started")
-        run.event("warning", text=',"event":"finished","at":"')
-        assert run_status(folder) == "running"
-
-
-def test_a_conversation_is_never_lost(tmp_path: Path):
-    create_run(tmp_path, "chat", {}, {}).close()
-    assert run_status(next(tmp_path.iterdir())) == "finished"
-
-
 # ---------------------------------------------------------------------------------------------- one writer
 
 
@@ -441,6 +355,23 @@ def test_a_writer_outwaits_somebody_who_only_asks_for_the_status(folder: Path):
     fcntl.flock(asking, fcntl.LOCK_SH)
     threading.Timer(0.1, os.close, [asking]).start()
     RunFolder.open(folder).close()
+
+
+def test_a_lock_can_be_handed_on_without_a_moment_in_which_it_is_free(folder: Path):
+    ours = take_lock(folder / "lock")
+    handed = os.dup(ours)
+    os.set_inheritable(handed, True)
+    with RunFolder.open(folder, handed) as run:
+        os.close(ours)
+        assert lock_held(folder / "lock")
+        assert not os.get_inheritable(handed)
+        run.event("started")
+    assert not lock_held(folder / "lock")
+
+
+def test_a_descriptor_of_another_file_is_no_lock(folder: Path):
+    with (folder / "run.json").open() as other, pytest.raises(ValueError, match="is not"):
+        RunFolder.open(folder, other.fileno())
 
 
 def test_a_killed_writer_lets_go_and_its_run_counts_as_lost(folder: Path):
@@ -495,6 +426,28 @@ def test_a_full_disk_keeps_earlier_records_and_says_what_to_do(folder: Path):
     assert str(folder / "responses.jsonl") in said[0]
     assert "Free some space" in said[0]
     assert [record.key for record in records(folder / "responses.jsonl")] == ["before", "short"]
+
+
+def test_after_a_refusal_the_folder_can_be_opened_again_for_its_last_event(folder: Path):
+    with RunFolder.open(folder) as run:
+        run.event("started")
+    size = (folder / "events.jsonl").stat().st_size
+
+    def work(pipe: int) -> None:
+        run = RunFolder.open(folder)
+        limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size + 100, limit[1]))
+        try:
+            run.event("metric", note="x" * 200)
+        except DiskRefused:
+            os.write(pipe, b"refused")
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+        run.reopen()
+        run.event("failed", reason="disk")
+        run.close()
+
+    assert output_of(*in_child(work)) == "refused"
+    assert [(event.seq, event.event) for event in records(folder / "events.jsonl")] == [(1, "started"), (2, "failed")]
 
 
 def test_a_folder_without_the_right_to_write_is_told_with_its_path(tmp_path: Path):

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from evaluation.errors import ModelUnavailable, PromptTooLong
-from evaluation.judge.features import pooled_states
+from evaluation.judge.features import OPENING, pooled_states
 from evaluation.types import Message, Sampling
 from playground.engine import local
 from playground.engine.local import LocalEngine
@@ -297,7 +297,9 @@ class TestHiddenStates:
                 ids = before + tiny_tokenizer()(text, add_special_tokens=False).input_ids
                 with torch.inference_mode():
                     states = model(torch.tensor([ids]), output_hidden_states=True).hidden_states[layer][0]
-                expected = torch.cat([states[len(before) :].mean(0), states[-1]])
+                response = states[len(before) :]
+                parts = [response.mean(0), response[-1], response[:OPENING].mean(0), states[1 : len(before)].mean(0)]
+                expected = torch.cat(parts)
                 np.testing.assert_allclose(ours[number], expected, atol=1e-4)
 
     def test_they_are_the_bases_while_an_adapter_answers(self, engine):

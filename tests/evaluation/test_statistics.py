@@ -1,0 +1,305 @@
+"""Numbers with intervals, held against the libraries and against simulated data whose truth is known."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import cache
+
+import krippendorff
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from sklearn.metrics import cohen_kappa_score
+from statsmodels.stats.proportion import proportion_confint
+
+from evaluation import statistics
+from evaluation.statistics import MINIMUM_CLUSTERS, Interval
+
+
+def random_scores(seed: int, n: int = 60, levels: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Two raters who agree more often than not."""
+    random = np.random.default_rng(seed)
+    first = random.integers(1, levels + 1, n)
+    return first, np.clip(first + random.integers(-1, 2, n), 1, levels)
+
+
+def repeated(weights: np.ndarray, *columns: np.ndarray) -> list[np.ndarray]:
+    """The rows as often as their weight says: what a library can be given in place of weights."""
+    return [np.repeat(column, weights.astype(int), axis=0) for column in columns]
+
+
+# ---- rates ----
+
+
+@pytest.mark.parametrize(("hits", "of"), [(0, 5), (5, 5), (42, 61), (1, 1000)])
+def test_a_rate_has_wilsons_interval(hits: int, of: int):
+    low, high = proportion_confint(hits, of, method="wilson")
+    assert statistics.wilson(hits, of) == Interval(hits / of, pytest.approx(low), pytest.approx(high))
+
+
+def test_a_rate_of_nothing_is_undefined_and_not_zero():
+    assert statistics.wilson(0, 0) == Interval(None, None, None)
+
+
+# ---- agreement: values come from the libraries, draws from our own formulas over weights ----
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_what_is_drawn_is_what_the_libraries_say_of_the_drawn_rows(seed: int):
+    first, second = random_scores(seed)
+    length = np.random.default_rng(seed).integers(5, 40, len(first)).astype(float)
+    weights = np.random.default_rng(seed + 100).integers(0, 4, (5, len(first))).astype(float)
+    counts = statistics._one_hot(first - 1, 5) + statistics._one_hot(second - 1, 5)
+    kappas = statistics.kappas(statistics._tables(weights, first, second, 5))
+    spearmans = statistics.spearmans(weights, length, second - first)
+    pearsons = statistics.pearsons(weights, first, second)
+    alphas = statistics.alphas(weights, counts)
+    for draw, row in enumerate(weights):
+        a, b, long, seen = repeated(row, first, second, length, counts)
+        assert kappas[draw] == pytest.approx(cohen_kappa_score(a, b, weights="quadratic", labels=[1, 2, 3, 4, 5]))
+        assert spearmans[draw] == pytest.approx(stats.spearmanr(long, b - a).statistic)
+        assert pearsons[draw] == pytest.approx(stats.pearsonr(a, b).statistic)
+        expected = krippendorff.alpha(value_counts=seen, value_domain=[1, 2, 3, 4, 5], level_of_measurement="ordinal")
+        assert alphas[draw] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_alpha_with_absent_ratings_and_more_than_two_raters_is_the_librarys(seed: int):
+    counts = np.random.default_rng(seed).integers(0, 3, (40, 3))
+    expected = krippendorff.alpha(value_counts=counts, value_domain=[1, 2, 3], level_of_measurement="ordinal")
+    assert statistics.alpha(counts) == pytest.approx(expected)
+    assert statistics.alphas(np.ones((1, 40)), counts)[0] == pytest.approx(expected)
+
+
+def test_the_values_of_two_raters_are_the_libraries():
+    first, second = random_scores(3)
+    found = statistics.rater_agreement(first, second, range(60), 5, draws=50)
+    assert found.kappa.value == pytest.approx(cohen_kappa_score(first, second, weights="quadratic"))
+    assert found.spearman.value == pytest.approx(stats.spearmanr(first, second).statistic)
+    assert found.pearson.value == pytest.approx(stats.pearsonr(first, second).statistic)
+    expected = krippendorff.alpha(
+        np.stack([first, second]), level_of_measurement="ordinal", value_domain=[1, 2, 3, 4, 5]
+    )
+    assert found.alpha.value == pytest.approx(expected)
+
+
+def test_correlations_read_the_finer_scores_where_there_are_some():
+    first, second = random_scores(4, levels=2)
+    raw = second * 2 - 1 + (np.arange(60) % 2)
+    found = statistics.rater_agreement(first, second, range(60), 2, raw, draws=50)
+    assert found.pearson.value == pytest.approx(stats.pearsonr(first, raw).statistic)
+    assert found.kappa.value == pytest.approx(cohen_kappa_score(first, second, weights="quadratic"))
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        pytest.param([3] * 40, [1, 2, 3, 4] * 10, id="people gave one score"),
+        pytest.param([1, 2, 3, 4] * 10, [3] * 40, id="the judge gave one score"),
+        pytest.param([2] * 40, [2] * 40, id="both gave the same one"),
+        pytest.param([], [], id="nothing"),
+    ],
+)
+def test_one_score_only_says_nothing_about_agreement(first: list[int], second: list[int]):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = statistics.rater_agreement(first, second, range(len(first)), 5, draws=20)
+    assert {found.kappa, found.spearman, found.pearson, found.alpha} == {Interval(None)}
+
+
+def test_two_points_always_lie_on_a_line_so_they_have_no_correlation():
+    assert statistics.spearman([1, 2], [1, 2]) is None
+    assert statistics.pearson([1, 2], [1, 2]) is None
+
+
+def test_alpha_needs_a_response_that_two_people_rated():
+    assert statistics.alpha(np.array([[1, 0], [0, 1]])) is None
+    assert statistics.alpha(np.array([[2, 0], [2, 0]])) is None
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "clusters"),
+    [([1, 6], [1, 1], [1, 2]), ([0, 1], [1, 1], [1, 2]), ([1, 2], [1], [1, 2]), ([1, 2], [1, 2], [1])],
+    ids=["above the scale", "below the scale", "a rater short", "a cluster short"],
+)
+def test_scores_off_the_scale_or_out_of_step_are_refused(
+    first: Sequence[int], second: Sequence[int], clusters: list[int]
+):
+    with pytest.raises(ValueError, match=r"Scores|raters"):
+        statistics.rater_agreement(first, second, clusters, 5)
+
+
+# ---- the bootstrap ----
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_nearly_the_same():
+    first, second = random_scores(5)
+    found = [statistics.rater_agreement(first, second, range(60), 5, draws=400, seed=s).kappa for s in (1, 1, 2)]
+    assert found[0] == found[1] != found[2]
+    assert found[0].low == pytest.approx(found[2].low, abs=0.03)
+
+
+def test_the_interval_does_not_depend_on_how_many_draws_fit_in_memory(monkeypatch: pytest.MonkeyPatch):
+    first, second = random_scores(6)
+    whole = statistics.spearman_interval(first, second, range(60), draws=200)
+    monkeypatch.setattr(statistics, "BLOCK", 60 * 7)
+    parts = statistics.spearman_interval(first, second, range(60), draws=200)
+    assert parts.value == whole.value
+    assert parts.low == pytest.approx(whole.low, abs=1e-9)
+
+
+def test_responses_to_one_prompt_are_drawn_together_so_repeating_them_narrows_nothing():
+    first, second = random_scores(7)
+    once = statistics.rater_agreement(first, second, range(60), 5, draws=400).kappa
+    fourfold = [np.tile(scores, 4) for scores in (first, second)]
+    clustered = statistics.rater_agreement(*fourfold, np.tile(np.arange(60), 4), 5, draws=400).kappa
+    naive = statistics.rater_agreement(*fourfold, range(240), 5, draws=400).kappa
+    assert (clustered.low, clustered.high) == (pytest.approx(once.low), pytest.approx(once.high))
+    assert naive.high - naive.low < 0.7 * (once.high - once.low)
+
+
+def test_few_prompts_claim_no_interval():
+    first, second = random_scores(8)
+    clusters = np.arange(60) % (MINIMUM_CLUSTERS - 1)
+    found = statistics.rater_agreement(first, second, clusters, 5).kappa
+    assert found.value is not None and (found.low, found.high) == (None, None)
+
+
+def test_perfect_agreement_claims_no_interval_since_it_has_no_spread():
+    scores = [1, 2, 3, 4, 5] * 8
+    assert statistics.rater_agreement(scores, scores, range(40), 5, draws=100).kappa == Interval(1.0, None, None)
+
+
+def test_no_interval_is_made_of_the_few_draws_in_which_a_statistic_is_defined():
+    first = [1] * 39 + [2]  # a third of the draws miss the only 2
+    second = [1, 2] * 20
+    found = statistics.rater_agreement(first, second, range(40), 5, draws=300).kappa
+    assert found.value is not None and found.low is None
+
+
+def test_a_thousand_responses_take_less_than_two_seconds():
+    first, second = random_scores(9, n=1000)
+    began = time.process_time()
+    statistics.rater_agreement(first, second, range(1000), 5)
+    statistics.spearman_interval(np.arange(1000.0), second - first, range(1000))
+    assert time.process_time() - began < 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5), st.integers(0, 60)), max_size=80))
+def test_intervals_are_in_order_and_on_the_scale_and_raters_can_change_places(rows: list[tuple[int, int, int]]):
+    first, second, clusters = ([row[n] for row in rows] for n in range(3))
+    one = statistics.rater_agreement(first, second, clusters, 5, draws=60)
+    other = statistics.rater_agreement(second, first, clusters, 5, draws=60)
+    for name in ("kappa", "spearman", "pearson", "alpha"):
+        found, turned = getattr(one, name), getattr(other, name)
+        assert found.value == (None if turned.value is None else pytest.approx(turned.value))
+        if found.value is not None:
+            assert -1 - 1e-9 <= found.value <= 1 + 1e-9
+        assert (found.low is None) == (found.high is None)
+        if found.low is not None:
+            assert found.value is not None
+            assert -1 - 1e-9 <= found.low <= found.high <= 1 + 1e-9
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 400), st.integers(0, 400))
+def test_a_rate_lies_inside_its_interval_and_its_complement_mirrors_it(hits: int, misses: int):
+    rate, rest = statistics.wilson(hits, hits + misses), statistics.wilson(misses, hits + misses)
+    if rate.value is not None:
+        assert 0 <= rate.low <= rate.value + 1e-12 and rate.value - 1e-12 <= rate.high <= 1
+        assert rate.low == pytest.approx(1 - rest.high, abs=1e-9)
+
+
+# ---- paired comparisons ----
+
+
+def test_the_mean_difference_is_signed_from_the_first_to_the_second():
+    found = statistics.mean_difference([1, 2, 3] * 20, [2, 4, 3] * 20, range(60), draws=300)
+    assert found.value == pytest.approx(1.0)
+    assert 0.7 < found.low < 1.0 < found.high < 1.3
+    assert statistics.mean_difference([], [], []) == Interval(None)
+
+
+@pytest.mark.parametrize(("only_first", "only_second"), [(0, 0), (3, 9), (9, 3), (0, 8), (20, 20)])
+def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_pairs(only_first: int, only_second: int):
+    discordant = only_first + only_second
+    expected = stats.binomtest(only_first, discordant).pvalue if discordant else 1.0
+    assert statistics.mcnemar(only_first, only_second) == pytest.approx(expected)
+
+
+def test_holm_leaves_tests_that_were_not_made_out_of_the_count():
+    assert statistics.holm([0.01, None, 0.04, 0.03]) == [
+        pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06),
+    ]  # fmt: skip
+    assert statistics.holm([None]) == [None]
+    assert statistics.holm([]) == []
+
+
+# ---- coverage: how often a 95 % interval holds the truth ----
+
+CUTS = [-1.2, -0.4, 0.4, 1.2]
+
+
+def people_and_judge(random: np.random.Generator, prompts: int, each: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores of two raters who see one quality through noise; responses to one prompt resemble each other."""
+    quality = random.normal(0, 0.8, prompts).repeat(each) + random.normal(0, 0.8, prompts * each)
+    shared = random.normal(0, 0.3, prompts).repeat(each)
+    people = np.searchsorted(CUTS, quality + random.normal(0, 0.4, len(quality))) + 1
+    judge = np.searchsorted(CUTS, quality + shared + random.normal(0, 0.5, len(quality))) + 1
+    return people, judge, np.arange(prompts).repeat(each)
+
+
+def covered(sets: int, draws: int) -> dict[str, float]:
+    """Share of simulated data sets whose interval holds the value of a very large one."""
+    random = np.random.default_rng(20)
+    people, judge, _ = people_and_judge(random, 200_000, 3)
+    truth: dict[str, Callable[[], float | None]] = {
+        "kappa": lambda: statistics.kappa(people, judge, 5),
+        "spearman": lambda: statistics.spearman(people, judge),
+        "pearson": lambda: statistics.pearson(people, judge),
+        "alpha": lambda: statistics.alpha(statistics._one_hot(people - 1, 5) + statistics._one_hot(judge - 1, 5)),
+    }
+    right = {name: value() for name, value in truth.items()}
+    sensitivity, difference = float((judge[people < 3] < 3).mean()), float((judge - people).mean())
+    held = dict.fromkeys([*truth, "wilson", "difference"], 0)
+    for number in range(sets):
+        first, second, clusters = people_and_judge(random, 120, 3)
+        found = statistics.rater_agreement(first, second, clusters, 5, draws=draws, seed=number)
+        for name in truth:
+            interval = getattr(found, name)
+            held[name] += interval.low <= right[name] <= interval.high
+        change = statistics.mean_difference(first, second, clusters, draws=draws, seed=number)
+        held["difference"] += change.low <= difference <= change.high
+        # One response a prompt: Wilson's interval takes the rows as independent.
+        alone = first[::3] < 3
+        rate = statistics.wilson(int((second[::3][alone] < 3).sum()), int(alone.sum()))
+        held["wilson"] += rate.low <= sensitivity <= rate.high
+    return {name: count / sets for name, count in held.items()}
+
+
+def test_intervals_hold_the_truth_in_a_short_simulation():
+    for name, share in covered(sets=150, draws=200).items():
+        assert 0.87 <= share <= 0.995, name
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_in_93_to_97_of_100_data_sets():
+    for name, share in covered(sets=2000, draws=1000).items():
+        assert 0.93 <= share <= 0.97, name
+
+
+@pytest.mark.slow
+def test_holm_keeps_the_chance_of_any_false_alarm_over_twelve_harm_types_below_6_in_100():
+    random, p_value = np.random.default_rng(21), cache(statistics.mcnemar)
+    alarms = 0
+    for _ in range(300):
+        discordant = random.integers(4, 30, 12)
+        first = random.binomial(discordant, 0.5)
+        p_values = [p_value(int(one), int(all_ - one)) for one, all_ in zip(first, discordant, strict=True)]
+        alarms += any(p is not None and p < 0.05 for p in statistics.holm(p_values))
+    assert alarms / 300 <= 0.06
