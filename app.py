@@ -1,7 +1,7 @@
 """The AnswerCarefully Playground: wiring and launch. Also the entry of a Hugging Face Space.
 
 What exists: a router in front of the models, judges, the suites, the chat log over run folders with their
-DuckDB index, and the pages. Settings come from the environment (`PLAYGROUND_*`) and `.env`.
+DuckDB index, the supervisor of long runs, and the pages. Settings come from the environment (`PLAYGROUND_*`) and `.env`.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 from evaluation.errors import UserFacingError
 from playground import catalog
 from playground.engine.router import Router
+from playground.jobs import Supervisor
 from playground.pages import EngineStatus, Services, build_app, launch_options
 from playground.settings import Settings, load_settings
 from playground.store import ChatLog, Store
@@ -84,6 +85,7 @@ def build_services(settings: Settings) -> Services:
         store=store,
         readiness=RouterReadiness(router),
         settings=settings,
+        jobs=Supervisor(settings.home),
     )
 
 
@@ -101,6 +103,7 @@ def main() -> int:
     try:
         app.launch(**launch_options(server_name=settings.host, server_port=settings.port, prevent_thread_lock=True))
         services.engine.start()  # after the page is there: loading would slow it down
+        services.jobs.start()
         app.block_thread()
     except OSError as error:
         print(
@@ -109,6 +112,7 @@ def main() -> int:
         )
         return 1
     finally:
+        services.jobs.close()  # runs at work go on without us
         services.store.close()
     return 0
 

@@ -9,12 +9,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evaluation.errors import AccessMissing, ImportRejected, ModelUnavailable
+from evaluation.errors import ImportRejected, ModelUnavailable
 from evaluation.judge.protocol import Judge
 from evaluation.prompts.suites import Suite, list_suites, load_suite
 from playground.engine.router import Router
 from playground.settings import Settings
 from training.embedded import ensure_embedded
+from training.hub import fetch_model
 from training.presets import SHIPPED_ADAPTERS
 
 if TYPE_CHECKING:
@@ -67,7 +68,16 @@ def build_router(settings: Settings) -> Router:
         report("looking for the embedded model")
         folder = ensure_embedded(settings.home, report)
         report("loading the embedded model and its adapters")
-        return LocalEngine(folder, adapters(settings), max_context=settings.max_context)
+        found = adapters(settings)
+        try:
+            return LocalEngine(folder, found, max_context=settings.max_context)
+        except ModelUnavailable as error:
+            shipped = {name: path for name, path in found.items() if path.parent == SHIPPED_ADAPTERS}
+            if len(shipped) == len(found):
+                raise
+            log.warning("an adapter under %s cannot be used: %s", settings.home / "adapters", error)
+        # One bad adapter of somebody's own must not take everything with it; each is loaded when it is asked for.
+        return LocalEngine(folder, shipped, max_context=settings.max_context)
 
     endpoints = []
     if settings.openai_models:
@@ -80,6 +90,7 @@ def build_router(settings: Settings) -> Router:
         endpoints=endpoints,
         load_other=lambda model: _open_checkpoint(model, settings),
         other_ids=settings.models,
+        adapters=lambda: adapters(settings),
     )
 
 
@@ -92,26 +103,7 @@ def _open_checkpoint(model: str, settings: Settings) -> LocalEngine:
 
 
 def _download(name: str, settings: Settings) -> Path:
-    import httpx2  # the hub client's own library
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, HFValidationError, RepositoryNotFoundError
-
-    token = settings.hf_token.get_secret_value() if settings.hf_token else None
-    try:
-        folder = snapshot_download(name, token=token, allow_patterns=["*.json", "*.safetensors", "*.model", "*.jinja"])
-    except GatedRepoError as error:
-        raise AccessMissing(
-            f"hub:{name} is gated; request access on https://huggingface.co/{name} and put HF_TOKEN in .env."
-        ) from error
-    except (RepositoryNotFoundError, HFValidationError) as error:
-        raise ModelUnavailable(
-            f"There is no model {name} on the hub that this token can see; check the name."
-        ) from error
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
-        raise ModelUnavailable(
-            f"hub:{name} cannot be fetched ({type(error).__name__}); check the network, or use path:FOLDER."
-        ) from error
-    return Path(folder)
+    return fetch_model(name, settings.hf_token.get_secret_value() if settings.hf_token else None)
 
 
 def suites(settings: Settings) -> list[Suite]:

@@ -13,7 +13,9 @@ from evaluation.judge.protocol import Exchange, not_judgeable, without_verdict
 from evaluation.prompts.suites import Suite, sample_suites
 from evaluation.types import Judgement, Missing, ModelIdentity, Prompt, Scale, content_key, judgement_key
 from playground.engine.protocol import Chunk, Finish, GenerationRequest
+from playground.jobs import Supervisor
 from playground.pages import EngineStatus, Services
+from playground.settings import Settings
 from playground.store import ChatLog, Store
 
 REPLIES: Mapping[str, str] = {
@@ -226,4 +228,6 @@ def fake_services(
         chat=ChatLog(store, home / "runs"),
         store=store,
         readiness=readiness if readiness is not None else FakeReadiness(),
+        jobs=Supervisor(home),
+        settings=Settings.model_construct(home=home),
     )

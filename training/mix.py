@@ -1,15 +1,17 @@
-"""From suites to training rows: upsampling, chat format, and which tokens carry loss."""
+"""From suites to training rows: which rows, how often, in which chat format, and which tokens carry loss."""
 
 from __future__ import annotations
 
+import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from evaluation.errors import SettingsRejected
 from evaluation.types import Message, Prompt
 from training.chat import ChatFormat
-from training.settings import Source
+from training.leaks import TestPrompt, plain_text, refuse_leaks
+from training.settings import SftSettings
 
 LoadSuite = Callable[[str], Sequence[Prompt]]
 
@@ -34,76 +36,153 @@ class MixSummary:
     trained_tokens: int
 
 
-def build_mix(
-    sources: Sequence[Source], load: LoadSuite, chat: ChatFormat, max_length: int, seed: int
-) -> list[Example]:
-    """Every source's tuning rows, repeated by its multiplier, in an order drawn by `seed`.
+@dataclass(frozen=True)
+class Mix:
+    """The rows of a run. `times[i]` is how often an epoch repeats `examples[i]`."""
 
-    Raises SettingsRejected for a suite without usable rows or a row over `max_length` tokens.
+    examples: tuple[Example, ...]
+    times: tuple[int, ...]
+    held_out: dict[str, list[Example]]  # by suite; none of them is in `examples`
+    warnings: list[str] = field(default_factory=list)
+
+    def summary(self) -> list[MixSummary]:
+        """Rows and tokens by suite, in the order of the sources."""
+        found: dict[str, list[tuple[Example, int]]] = {}
+        for example, times in zip(self.examples, self.times, strict=True):
+            found.setdefault(example.suite, []).append((example, times))
+        return [
+            MixSummary(
+                suite,
+                rows=sum(times for _, times in rows),
+                tokens=sum(len(e.ids) * times for e, times in rows),
+                trained_tokens=sum(sum(e.trained_on) * times for e, times in rows),
+            )
+            for suite, rows in found.items()
+        ]
+
+    def sha256(self) -> str:
+        """Hash of every row and how often it comes: equal for equal data, in hex."""
+        digest = hashlib.sha256()
+        for example, times in zip(self.examples, self.times, strict=True):
+            digest.update(repr((example.ids, example.trained_on, times)).encode())
+        return digest.hexdigest()
+
+
+def build_mix(settings: SftSettings, load: LoadSuite, chat: ChatFormat, tests: Sequence[TestPrompt] = ()) -> Mix:
+    """The rows to train on and those held out, as tokens.
+
+    tests: questions that nobody may train on, those of the installed suites (`training.leaks.installed_tests`).
+    Raises SettingsRejected for a suite without usable rows, a row without a reference response, a row over
+    `max_length`, and a row that is nearly a test question.
     """
+    warnings: list[str] = []
     examples: list[Example] = []
-    for source in sources:
-        rows = [example(p, source.suite, chat, max_length) for p in load(source.suite) if not is_held_out(p)]
-        if not rows:
+    times: list[int] = []
+    trained: dict[str, list[Prompt]] = {}
+    for source in settings.trained_sources:
+        rows = [p for p in load(source.suite) if not is_test(p)]
+        if source.suite in settings.held_out and not any(map(is_test, load(source.suite))):
+            rows = [p for p in rows if not _in_share(p, settings.held_out_share)]
+        made = _examples(rows, source.suite, settings, chat, warnings)
+        if not made:
             raise SettingsRejected(
                 f"Suite {source.suite} has no rows to train on; choose another or import rows into it."
             )
-        examples += rows * source.multiplier
-    random.Random(seed).shuffle(examples)
-    return examples
+        trained[source.suite] = rows
+        examples += made
+        times += [source.multiplier] * len(made)
+    held_out = {suite: _held_out(suite, settings, load, chat, warnings) for suite in settings.held_out}
+    refuse_leaks(trained, [*tests, *_measured(settings, load)], settings.allow_overlap)
+    return Mix(tuple(examples), tuple(times), held_out, warnings)
 
 
-def held_out_examples(suite: str, load: LoadSuite, chat: ChatFormat, max_length: int) -> list[Example]:
-    """The rows of a suite to measure the loss on: its test split where it has one, else all of it.
-
-    Raises SettingsRejected for a suite without rows or a row that cannot be measured.
-    """
-    prompts = list(load(suite))
-    held_out = [p for p in prompts if is_held_out(p)] or prompts
-    if not held_out:
-        raise SettingsRejected(f"Suite {suite} has no rows to measure the loss on; take it out of held_out.")
-    return [example(p, suite, chat, max_length) for p in held_out]
-
-
-def refuse_overlap(trained: Sequence[Example], held_out: Mapping[str, Sequence[Example]]) -> None:
-    """Raise SettingsRejected when a row that is trained on is also held out, under whatever name or suite."""
-    seen = {e.ids for e in trained}
-    for suite, examples in held_out.items():
-        for e in examples:
-            if e.ids in seen:
-                raise SettingsRejected(
-                    f"Row {e.prompt_id} of {suite} is held out and trained on at once, so its loss would say nothing; "
-                    f"take {suite} out of held_out or out of sources."
-                )
-
-
-def is_held_out(prompt: Prompt) -> bool:
+def is_test(prompt: Prompt) -> bool:
     """Whether the row says of itself that it is for testing."""
     return prompt.extra.get("split") == "test"
 
 
-def example(prompt: Prompt, suite: str, chat: ChatFormat, max_length: int) -> Example:
-    """One prompt and its reference as tokens. Raises SettingsRejected when it cannot be trained on."""
-    if not prompt.reference:
-        raise SettingsRejected(f"Row {prompt.id} of {suite} has no reference response to learn; remove it or add one.")
-    tokens = chat.training_tokens((Message("user", prompt.question), Message("assistant", prompt.reference)))
-    if len(tokens.ids) > max_length:
-        raise SettingsRejected(
-            f"Row {prompt.id} of {suite} has {len(tokens.ids)} tokens, over max_length {max_length}; "
-            "raise max_length or shorten the row."
-        )
+def _held_out_prompts(suite: str, settings: SftSettings, load: LoadSuite) -> list[Prompt]:
+    prompts = list(load(suite))
+    if tests := [p for p in prompts if is_test(p)]:
+        return tests
+    if any(source.suite == suite for source in settings.trained_sources):
+        return [p for p in prompts if _in_share(p, settings.held_out_share)]
+    return prompts
+
+
+def _held_out(
+    suite: str, settings: SftSettings, load: LoadSuite, chat: ChatFormat, warnings: list[str]
+) -> list[Example]:
+    """At most `held_out_rows` of the suite's held-out rows, drawn by the seed."""
+    prompts = _held_out_prompts(suite, settings, load)
+    if len(prompts) > settings.held_out_rows:
+        kept = random.Random(settings.seed).sample(range(len(prompts)), settings.held_out_rows)
+        prompts = [prompts[n] for n in sorted(kept)]
+    made = _examples(prompts, suite, settings, chat, warnings)
+    if not made:
+        raise SettingsRejected(f"Suite {suite} has no rows to measure the loss on; take it out of held_out.")
+    return made
+
+
+def _measured(settings: SftSettings, load: LoadSuite) -> list[TestPrompt]:
+    """Held-out rows as test questions. A share of a source is not among them: natural sets repeat themselves a
+    little, and rows with the very same question stay on one side anyway."""
+    sources = {source.suite for source in settings.trained_sources}
+    return [
+        TestPrompt(suite, prompt.id, prompt.question)
+        for suite in settings.held_out
+        for prompt in _held_out_prompts(suite, settings, load)
+        if suite not in sources or is_test(prompt)
+    ]
+
+
+def _in_share(prompt: Prompt, share: float) -> bool:
+    """Whether the row is held out, by a hash of its question: the same on every machine, whatever the order."""
+    digest = hashlib.sha256(plain_text(prompt.question).encode()).digest()
+    return int.from_bytes(digest[:8]) < share * 2**64
+
+
+def _examples(
+    prompts: Sequence[Prompt], suite: str, settings: SftSettings, chat: ChatFormat, warnings: list[str]
+) -> list[Example]:
+    made, long = [], []
+    for prompt in prompts:
+        row = example(prompt, suite, chat)
+        if len(row.ids) <= settings.max_length:
+            made.append(row)
+        elif settings.leave_out_long:
+            long.append(prompt.id)
+        else:
+            raise SettingsRejected(
+                f"Row {prompt.id} of {suite} has {len(row.ids)} tokens, over max_length {settings.max_length}; "
+                "raise max_length, set leave_out_long, or shorten the row."
+            )
+    if long:
+        warnings.append(f"{len(long)} rows of {suite} are over {settings.max_length} tokens and are left out.")
+    return made
+
+
+def example(prompt: Prompt, suite: str, chat: ChatFormat) -> Example:
+    """One row as tokens. Raises SettingsRejected when it cannot be trained on."""
+    tokens = chat.training_tokens(conversation_of(prompt, suite))
     return Example(prompt.id, suite, tuple(tokens.ids), tuple(tokens.trained_on))
 
 
-def summarise(examples: Sequence[Example]) -> list[MixSummary]:
-    """Rows and tokens by suite, in the order of first appearance by name."""
-    suites = sorted({e.suite for e in examples})
-    return [
-        MixSummary(
-            suite,
-            rows=sum(e.suite == suite for e in examples),
-            tokens=sum(len(e.ids) for e in examples if e.suite == suite),
-            trained_tokens=sum(sum(e.trained_on) for e in examples if e.suite == suite),
-        )
-        for suite in suites
-    ]
+def conversation_of(prompt: Prompt, suite: str) -> tuple[Message, ...]:
+    """The conversation that a row teaches, ending with an assistant turn: every one of those carries loss.
+
+    An imported conversation is taken whole, its system message and all turns; without a reply at its end it gets the
+    reference response there, or ends earlier. Raises SettingsRejected for a row without any reply.
+    """
+    turns = tuple(Message(t["role"], t["content"]) for t in prompt.extra.get("conversation", ()))
+    if not turns and not prompt.turns:
+        turns = prompt.messages()
+    if turns and turns[-1].role == "user" and prompt.reference:
+        turns = (*turns, Message("assistant", prompt.reference))
+    while turns and turns[-1].role != "assistant":
+        turns = turns[:-1]
+    if not turns:
+        raise SettingsRejected(f"Row {prompt.id} of {suite} has no reference response to learn; remove it or add one.")
+    if any(not turn.content.strip() for turn in turns if turn.role == "assistant"):
+        raise SettingsRejected(f"Row {prompt.id} of {suite} has an empty response; remove the row or fill it.")
+    return turns

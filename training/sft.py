@@ -1,236 +1,234 @@
-"""Supervised fine-tuning of a LoRA adapter.
-
-transformers' Trainer runs the loop; ours are the mix, the loss that projects only trained tokens, and the
-adapter folder with its card.
-"""
+"""Supervised fine-tuning from settings to weights: the order of the work, each part of which has a file of its own."""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Sequence
+import contextlib
+import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from evaluation.errors import SettingsRejected
+from evaluation.disk import write_json
+from evaluation.types import Prompt
+from training import distributed
+from training.adapter import save_weights
+from training.base import base_folder, check_method, load_tokenizer, precision_of
 from training.chat import ChatFormat
-from training.embedded import ensure_embedded, weights_sha256
-from training.loss import frozen_head_loss
-from training.mix import Example, LoadSuite, MixSummary, build_mix, held_out_examples, refuse_overlap, summarise
+from training.checkpoints import checkpoint_of, clear_staging, complete_checkpoints, step_of
+from training.embedded import weights_sha256
+from training.held_out import held_out_losses
+from training.leaks import installed_tests
+from training.loop import (
+    Progress,
+    Report,
+    Stopped,
+    Watch,
+    fresh_progress,
+    make_trainer,
+    read_progress,
+    training_arguments,
+)
+from training.mix import LoadSuite, Mix, MixSummary, build_mix
+from training.model import autocast, load_trainable
+from training.plan import Plan, plan_run
+from training.samples import asked_prompts, sample_responses
 from training.settings import SftSettings
 
-Report = Callable[[str, dict[str, Any]], None]  # event name, its data
+SETTINGS_FILE = "settings.json"
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a finished training says of itself. Losses are nats per trained token, by held-out suite."""
+    """What a training says of itself. Losses are nats per trained token, by held-out suite.
 
-    adapter: Path
-    steps: int
+    `stopped`: it was asked to stop, and has saved a checkpoint from which it can go on. Then `loss_after` is empty.
+    `adapter` is None after full fine-tuning, which makes a `model`; both are None when it stopped before a step.
+    """
+
+    adapter: Path | None
+    steps: int  # made so far
     loss_before: dict[str, float]
     loss_after: dict[str, float]
-    tokens_per_s: float  # non-padding tokens over the wall time of the loop
-    seconds: float
+    tokens_per_s: float  # non-padding tokens over the time of the steps, checks and checkpoints left out
+    seconds: float  # in steps
     mix: list[MixSummary]
     base_sha256: str
+    stopped: bool = False
+    model: Path | None = None
 
 
-def train(settings: SftSettings, home: Path, load: LoadSuite, out: Path, report: Report) -> TrainResult:
-    """Train and save `out/adapter`. Calls `report` with progress and metric events as it goes.
+@dataclass(frozen=True)
+class Prepared:
+    """All that is known before the model is loaded."""
 
-    Raises SettingsRejected before any model is loaded when the rows cannot be used, and
-    FloatingPointError when the loss stops being finite.
+    folder: Path  # of the base
+    tokenizer: Any
+    chat: ChatFormat
+    mix: Mix
+    asked: list[Prompt]  # answered on the way
+
+
+def prepare(settings: SftSettings, home: Path, load: LoadSuite, report: Report) -> Prepared:
+    """Find the base and the rows, and refuse what cannot be trained: seconds, once the base is there.
+
+    Raises SettingsRejected, ImportRejected for a damaged suite, ModelUnavailable for a base that cannot be had.
     """
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM, AutoTokenizer, set_seed
-
-    set_seed(settings.seed)
-    base_folder = _base_folder(settings.base, home, report)
-    tokenizer = AutoTokenizer.from_pretrained(base_folder)
+    check_method(settings)
+    folder = base_folder(settings.base, home, lambda words: report("progress", {"stage": "base", "message": words}))
+    tokenizer = load_tokenizer(folder)
     chat = ChatFormat(tokenizer)
-    examples = build_mix(settings.sources, load, chat, settings.max_length, settings.seed)
-    held_out = {suite: held_out_examples(suite, load, chat, settings.max_length) for suite in settings.held_out}
-    refuse_overlap(examples, held_out)
-    mix = summarise(examples)
-    report("progress", {"stage": "mix", "mix": [vars(part) for part in mix]})
-
-    model = AutoModelForCausalLM.from_pretrained(base_folder, dtype=torch.bfloat16)
-    if getattr(model.config, "final_logit_softcapping", None):
-        raise SettingsRejected(
-            f"Base {settings.base} caps its logits, which this trainer's loss does not do; choose another."
-        )
-    lora = LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=settings.lora_dropout,
-        target_modules="all-linear",
-        task_type="CAUSAL_LM",
-    )
-    model = get_peft_model(model, lora)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model.to(device)
-
-    loss_before = {suite: mean_loss(model, rows, settings.batch_size) for suite, rows in held_out.items()}
-    report("metric", {"stage": "before", "held_out_loss": loss_before})
-    started = time.monotonic()
-    steps = _run_trainer(model, examples, settings, out, report)
-    seconds = time.monotonic() - started
-    loss_after = {suite: mean_loss(model, rows, settings.batch_size) for suite, rows in held_out.items()}
-    report("metric", {"stage": "after", "held_out_loss": loss_after})
-
-    adapter = out / "adapter"
-    save_adapter(model, adapter)
-    return TrainResult(
-        adapter=adapter,
-        steps=steps,
-        loss_before=loss_before,
-        loss_after=loss_after,
-        tokens_per_s=sum(part.tokens for part in mix) * settings.epochs / seconds,
-        seconds=seconds,
-        mix=mix,
-        base_sha256=weights_sha256(base_folder),
-    )
+    tests = installed_tests(home, [source.suite for source in settings.trained_sources])
+    mix = build_mix(settings, load, chat, tests)
+    for warning in mix.warnings:
+        report("warning", {"message": warning})
+    report("progress", {"stage": "mix", "mix": [vars(part) for part in mix.summary()]})
+    return Prepared(folder, tokenizer, chat, mix, asked_prompts(home))
 
 
-def save_adapter(model: Any, folder: Path) -> None:
-    """Write the adapter in PEFT's format, its factors in bfloat16, without a trace of this machine's paths."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
+def train(
+    settings: SftSettings,
+    home: Path,
+    load: LoadSuite,
+    out: Path,
+    report: Report,
+    *,
+    resume: bool = False,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainResult:
+    """Train in the run folder `out`. Calls `report` with progress, metric and warning events as it goes.
 
-    folder.mkdir(parents=True, exist_ok=True)
-    factors = {
-        name: t.detach().to("cpu", torch.bfloat16).contiguous() for name, t in get_peft_model_state_dict(model).items()
-    }
-    save_file(factors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
-    config = model.peft_config["default"]
-    config.base_model_name_or_path = None  # the operator chooses the base; a path of this machine helps nobody
-    config.inference_mode = True
-    config.target_modules = sorted(config.target_modules)
-    config.save_pretrained(folder)
+    `resume` goes on from the newest checkpoint in `out`, exactly as if nothing had happened; steps made after it are
+    made, and reported, again. Where there is none it begins anew. `should_stop` is asked after every step and every
+    batch of a measurement. Under torchrun the first process calls this, the others `follow`.
 
-
-def token_loss(model: Any, batch: dict[str, Tensor]) -> tuple[Tensor, int]:
-    """Summed loss over the trained tokens of a batch, and how many there are.
-
-    batch: input_ids, attention_mask, labels, each (rows, length); labels are -100 where no loss is carried.
+    Raises SettingsRejected before any model is loaded when the rows cannot be used, LossNotFinite when the loss or
+    its gradient stops being a number, DiskRefused when a checkpoint finds no room.
     """
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    hidden = base.get_decoder()(
-        input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], use_cache=False
-    ).last_hidden_state
-    targets = batch["labels"][:, 1:]
-    carries = targets != -100
-    weight = base.get_output_embeddings().weight
-    return frozen_head_loss(hidden[:, :-1][carries], weight, targets[carries]), int(carries.sum())
+    from transformers import set_seed
+
+    if not distributed.is_first():
+        report = _silent
+    set_seed(settings.seed)
+    ready = prepare(settings, home, load, report)
+    checkpoints = out / "checkpoints"
+    if distributed.is_first():
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        clear_staging(checkpoints)
+        write_json(out / SETTINGS_FILE, settings.to_json())
+    plan = plan_run(ready.mix, settings, distributed.processes())
+    arguments = training_arguments(settings, plan, checkpoints)
+    progress = fresh_progress(ready.mix, settings)
+    newest = _newest(checkpoints, arguments.device, resume)
+    if newest:
+        progress = read_progress(newest, progress)
+    report("progress", {"stage": "model", "message": f"loading {settings.base}"})
+    model = load_trainable(settings, ready.folder)
+    run = _Run(settings, ready, plan, progress, report, should_stop)
+    run.watch = Watch(settings, plan, progress, report, should_stop, run.check, arguments.device)
+    run.trainer = make_trainer(model, ready.mix, run.watch, checkpoints, arguments)
+    try:
+        run.trainer.train(resume_from_checkpoint=str(newest) if newest else None)
+    except Stopped:
+        return run.result(None, {})
+    weights = save_weights(run.trainer, ready.tokenizer, out, settings.method)
+    if distributed.is_first():
+        clear_staging(checkpoints)
+    return run.result(weights, {} if run.watch.stopped else run.finish())
 
 
-def collate(examples: Sequence[Example], pad_id: int) -> dict[str, Tensor]:
-    """Pad on the right to the longest row."""
-    longest = max(len(e.ids) for e in examples)
-    pad = [longest - len(e.ids) for e in examples]
-    labels = [
-        [i if t else -100 for i, t in zip(e.ids, e.trained_on, strict=True)] + [-100] * p
-        for e, p in zip(examples, pad, strict=True)
-    ]
-    return {
-        "input_ids": torch.tensor([[*e.ids, *[pad_id] * p] for e, p in zip(examples, pad, strict=True)]),
-        "attention_mask": torch.tensor([[1] * len(e.ids) + [0] * p for e, p in zip(examples, pad, strict=True)]),
-        "labels": torch.tensor(labels),
-    }
+def follow(settings: SftSettings, home: Path, load: LoadSuite, out: Path) -> None:
+    """What every process but the first does under torchrun: its part of the work, and nothing that is seen.
+
+    It does not hear signals: the first process does, and stops all of them at one step.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    train(settings, home, load, out, _silent, resume=True)
 
 
-@torch.no_grad()
-def mean_loss(model: Any, examples: Sequence[Example], batch_size: int) -> float:
-    """Mean loss in nats per trained token. Rows are sorted by length so that little padding is computed."""
-    was_training = model.training
-    model.eval()
-    ordered = sorted(examples, key=lambda e: len(e.ids))
-    total, tokens = 0.0, 0
-    for start in range(0, len(ordered), batch_size):
-        batch = collate(ordered[start : start + batch_size], pad_id=0)
-        summed, counted = token_loss(model, {name: t.to(model.device) for name, t in batch.items()})
-        total, tokens = total + float(summed), tokens + counted
-    model.train(was_training)
-    return total / tokens
+def _newest(checkpoints: Path, device: Any, resume: bool) -> Path | None:
+    """The checkpoint to go on from, which the first process chooses: another may see the disk at another moment."""
+    found = complete_checkpoints(checkpoints)[-1:]
+    step = step_of(found[0]) if resume and found and distributed.is_first() else 0
+    (agreed,) = distributed.summed([float(step)], device)
+    return checkpoint_of(checkpoints, int(agreed)) if agreed else None
 
 
-def _base_folder(base: str, home: Path, report: Report) -> Path:
-    if base == "embedded":
-        return ensure_embedded(home, lambda words: report("progress", {"stage": "base", "message": words}))
-    folder = Path(base)
-    if not (folder / "config.json").is_file():
-        raise SettingsRejected(f"base is {base}; it must be embedded or a folder with a transformers model.")
-    return folder
+def _silent(event: str, data: dict[str, Any]) -> None:
+    """Where the report of every process but the first goes."""
 
 
-def _run_trainer(model: Any, examples: list[Example], settings: SftSettings, out: Path, report: Report) -> int:
-    from transformers import Trainer, TrainerCallback, TrainingArguments
+@dataclass
+class _Run:
+    """One training under way: what the checks between steps need to know."""
 
-    class ResponseLossTrainer(Trainer):  # type: ignore[misc]  # transformers carries no types
-        def compute_loss(
-            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
-        ) -> Any:
-            summed, tokens = token_loss(model, inputs)
-            return summed / (num_items_in_batch if num_items_in_batch is not None else tokens)
+    settings: SftSettings
+    ready: Prepared
+    plan: Plan
+    progress: Progress
+    report: Report
+    should_stop: Callable[[], bool]
+    watch: Any = None
+    trainer: Any = None
 
-    class Reporter(TrainerCallback):  # type: ignore[misc]
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            if logs is None or "loss" not in logs:
-                return
-            if not math.isfinite(logs["loss"]):
-                raise FloatingPointError(
-                    f"The loss is {logs['loss']} at step {state.global_step}; lower learning_rate."
-                )
-            report(
-                "metric",
-                {
-                    "step": state.global_step,
-                    "steps": state.max_steps,
-                    "loss": logs["loss"],
-                    "lr": logs["learning_rate"],
-                },
+    def check(self, step: int) -> bool:
+        """Measure the held-out loss and answer the test prompts; False when told to stop before the end.
+
+        Step 0 is the base: an adapter is switched off for it.
+        """
+        losses = self._losses(self.should_stop, base=step == 0)
+        if losses is None:
+            return False
+        if step == 0:
+            self.progress.loss_before = losses
+        self.report("metric", {"stage": "during" if step else "before", "step": step, "held_out_loss": losses})
+        self._sample(step, base=step == 0)
+        return True
+
+    def finish(self) -> dict[str, float]:
+        """The last check, which nothing interrupts: the work is done and only its result is to be told."""
+        losses = self._losses(lambda: False, base=False)
+        assert losses is not None
+        self.report("metric", {"stage": "after", "step": self.plan.steps, "held_out_loss": losses})
+        self._sample(self.plan.steps, base=False)
+        return losses
+
+    def result(self, weights: Path | None, losses: dict[str, float]) -> TrainResult:
+        full = self.settings.method == "full"
+        return TrainResult(
+            adapter=None if full else weights,
+            steps=int(self.trainer.state.global_step),
+            loss_before=self.progress.loss_before or {},
+            loss_after=losses,
+            tokens_per_s=self.progress.tokens / self.progress.seconds if self.progress.seconds else 0.0,
+            seconds=self.progress.seconds,
+            mix=self.ready.mix.summary(),
+            base_sha256=weights_sha256(self.ready.folder),
+            stopped=weights is None or self.watch.stopped,
+            model=weights if full else None,
+        )
+
+    def _losses(self, should_stop: Callable[[], bool], *, base: bool) -> dict[str, float] | None:
+        with self._off(base):
+            return held_out_losses(
+                self.trainer.model_wrapped,
+                self.ready.mix.held_out,
+                self.settings.micro_batch_size,
+                self.trainer.args.device,
+                should_stop,
             )
 
-    steps_an_epoch = math.ceil(len(examples) / settings.batch_size)
-    arguments = TrainingArguments(
-        output_dir=str(out / "checkpoints"),
-        num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        learning_rate=settings.learning_rate,
-        lr_scheduler_type="cosine",
-        warmup_steps=math.ceil(settings.warmup_ratio * steps_an_epoch * settings.epochs),
-        max_grad_norm=1.0,
-        seed=settings.seed,
-        bf16=True,
-        use_cpu=not torch.cuda.is_available(),
-        train_sampling_strategy="group_by_length",
-        logging_steps=1,
-        logging_nan_inf_filter=False,  # it would show the mean of earlier losses in place of a broken one
-        save_strategy="no",
-        report_to="none",
-        remove_unused_columns=False,
-        disable_tqdm=True,
-        dataloader_pin_memory=False,
-    )
-    rows = [{"input_ids": e.ids, "example": e} for e in examples]  # the sampler reads input_ids for lengths
-    trainer = ResponseLossTrainer(
-        model=model,
-        args=arguments,
-        train_dataset=rows,
-        data_collator=lambda batch: collate([row["example"] for row in batch], pad_id=0),
-        callbacks=[Reporter()],
-    )
-    trainer.remove_callback(_printer())
-    trainer.train()
-    return int(trainer.state.global_step)
+    def _sample(self, step: int, *, base: bool) -> None:
+        model = self.trainer.model
+        with self._off(base), autocast(self.trainer.args.device, precision_of(self.settings.precision)):
+            samples = sample_responses(model, self.ready.tokenizer, self.ready.chat, self.ready.asked)
+        self.report("metric", {"stage": "samples", "step": step, "samples": samples})
 
-
-def _printer() -> Any:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback
+    def _off(self, base: bool) -> contextlib.AbstractContextManager[None]:
+        if not base or self.settings.method == "full":
+            return contextlib.nullcontext()
+        off: contextlib.AbstractContextManager[None] = self.trainer.accelerator.unwrap_model(
+            self.trainer.model
+        ).disable_adapter()
+        return off

@@ -1,23 +1,48 @@
-"""train: fine-tune an adapter. The run folder keeps the settings; the adapter is offered under its name."""
+"""train: fine-tune an adapter, here and now or in the app's queue; several at once for a sweep."""
 
 from __future__ import annotations
 
 import argparse
-import shutil
-from dataclasses import asdict
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from evaluation.disk import lock_held
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import RunFolder, create_run
-from evaluation.prompts.suites import SAMPLES, load_suite
-from playground import catalog
-from playground.cli.output import json_option, print_json, progress
+from evaluation.prompts.suites import load_suite
+from playground.catalog import DEFAULT_PAIR
+from playground.cli.output import json_option, print_json, print_table, progress
+from playground.cli.work import say, waiting
+from playground.jobs import control
+from playground.jobs.leases import ELSEWHERE, Lease, default_device, wait_for
+from playground.jobs.start import WORK
+from playground.jobs.supervisor import WATCHED_FILE
+from playground.jobs.work import work
+from playground.jobs.workers import JUDGE_PRESET, refuse_taken_name, worker_for
 from playground.settings import Settings, load_settings
+from training.cluster import Cluster, Resources
+from training.cluster import submit as submit_to_cluster
 from training.presets import PRESETS, preset
-from training.settings import read_settings
+from training.settings import SftSettings, Source, read_settings
 
-JUDGE_PRESET = "embedded-judge"
+SAFETY_MULTIPLIER = "safety_multiplier"
+LONGEST_SWEEP = 32  # runs
+# What --json prints of a run; null where it has not come to that.
+_FIGURES = ("adapter", "steps", "loss_before", "loss_after", "tokens_per_s")
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run that is to be made. `value` is the sweep's, if there is one."""
+
+    settings: Mapping[str, Any]
+    seed: int | None
+    command: str
+    value: int | None = None
 
 
 def add(commands: Any) -> None:
@@ -26,110 +51,189 @@ def add(commands: Any) -> None:
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("settings", nargs="?", type=Path, metavar="SETTINGS.json")
     what.add_argument("--preset", choices=[*PRESETS, JUDGE_PRESET])
+    parser.add_argument(
+        "--sweep",
+        metavar="NAME=N,N,...",
+        help=f"one run for each value of {SAFETY_MULTIPLIER}, or of the multiplier of a source named here",
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--queue", action="store_true", help="leave it to the app, which starts it in turn")
+    where.add_argument(
+        "--create", action="store_true", help="only make the run; `torchrun ... -m playground work RUN_ID` does it"
+    )
+    where.add_argument(
+        "--cluster", choices=get_args(Cluster), help="hand it to Slurm, or to this machine as if it were Slurm"
+    )
+    for name, default, words in (
+        ("nodes", 1, "machines"),
+        ("processes", 1, "processes on each, one for each GPU"),
+        ("minutes", 1440, "longest time before the cluster queues it again"),
+    ):
+        parser.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"with --cluster: {words} (%(default)s)"
+        )
+    parser.add_argument("--partition", help="with --cluster: Slurm's partition")
     json_option(parser)
     parser.set_defaults(run=train)
 
 
 def train(options: argparse.Namespace) -> None:
-    """Train in this process, with every event in the run folder."""
-    from training.card import write_card
-    from training.sft import train as run_sft
-
+    """Do every run in turn in this process, or put them all into the queue."""
     settings = load_settings()
-    if options.preset == JUDGE_PRESET:
-        _train_judge(settings, as_json=options.json)
-        return
-    sft = preset(options.preset) if options.preset else read_settings(options.settings)
-    destination = settings.home / "adapters" / sft.name
-    if destination.exists():
-        raise SettingsRejected(
-            f"There is already an adapter {sft.name} in {destination.parent}; rename one of the two."
-        )
-    command = (
-        f"python -m playground train --preset {options.preset}"
-        if options.preset
-        else "python -m playground train SETTINGS.json"
-    )
-    with create_run(settings.runs, "training", sft.to_json(), {}, seed=sft.seed) as folder:
-        folder.event("started", command=command)
-        try:
-            result = run_sft(
-                sft, settings.home, lambda name: load_suite(name, settings.home).prompts, folder.path, _reporter(folder)
-            )
-            write_card(result, sft, command)
-        except KeyboardInterrupt:
-            folder.event("cancelled", reason="interrupted")
-            raise
-        except Exception as error:
-            folder.event("failed", reason=str(error) or type(error).__name__)
-            if isinstance(error, FloatingPointError):
-                raise UserFacingError(str(error)) from error
-            raise
-        folder.event("finished", steps=result.steps, loss_before=result.loss_before, loss_after=result.loss_after)
-    if sft.base == "embedded":
-        _offer(result.adapter, destination)
-    document = {
-        "run_id": folder.path.name,
-        "status": "finished",
-        "adapter": str(result.adapter),
-        "steps": result.steps,
-        "loss_before": result.loss_before,
-        "loss_after": result.loss_after,
-        "tokens_per_s": result.tokens_per_s,
-        "mix": [asdict(part) for part in result.mix],
-    }
-    if options.json:
-        print_json(document)
+    plans = _plan(options, settings)
+    if options.create or options.cluster:
+        documents = [_queue(plan, settings, ELSEWHERE) for plan in plans]
+        if options.cluster:
+            _hand_over([document["run_id"] for document in documents], options, settings)
+    elif options.queue:
+        documents = [_queue(plan, settings, default_device()) for plan in plans]
+        if not lock_held(settings.home / WATCHED_FILE):
+            progress("No app watches the queue of this home now; the run starts when one does.")
     else:
-        print(f"{sft.name}: {result.steps} steps, {result.seconds:.0f} s, {result.tokens_per_s:.0f} tokens/s")
-        for suite, before in result.loss_before.items():
-            print(f"  held-out loss on {suite}: {before:.3f} -> {result.loss_after[suite]:.3f}")
-        print(f"  adapter: {result.adapter}")
-        if sft.base == "embedded":
-            shadowed = " (the shipped one of that name is shown)" if sft.name in catalog.DEFAULT_PAIR else ""
-            print(f"  model id: {sft.name}{shadowed}")
+        documents = []
+        for plan in plans:
+            documents.append(_train(plan, settings))
+            if documents[-1]["status"] == "cancelled":
+                break
+    if options.sweep is None:
+        show(documents[0], as_json=options.json)
+    elif options.json:
+        print_json({"runs": documents})
+    else:
+        rows = [[str(d["value"]), d["run_id"], d["status"], *_figures(d)] for d in documents]
+        print_table((options.sweep.partition("=")[0], "run", "status", "steps", "held-out loss", "tokens/s"), rows)
 
 
-def _train_judge(settings: Settings, *, as_json: bool) -> None:
-    """Fit the embedded judge's heads on the graded sample responses."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _plan(options: argparse.Namespace, settings: Settings) -> list[Planned]:
+    call = f"--preset {options.preset}" if options.preset else shlex.quote(str(options.settings))
+    command = f"python -m playground train {call}"
+    if options.preset == JUDGE_PRESET:
+        from training.judge_head import LAYER, PENALTIES
 
-    from training.embedded import ensure_embedded
-    from training.judge_head import LAYER, PENALTY, read_graded, train_judge
+        if options.sweep is not None:
+            raise SettingsRejected(f"--sweep changes a source's multiplier, and {JUDGE_PRESET} has none; leave it out.")
+        return [Planned({"preset": JUDGE_PRESET, "layer": LAYER, "penalties": list(PENALTIES.values())}, None, command)]
+    sft = preset(options.preset) if options.preset else read_settings(options.settings)
+    if options.sweep is None:
+        refuse_taken_name(settings.home, sft)
+        return [Planned(sft.to_json(), sft.seed, command)]
+    name, values = _sweep(options.sweep)
+    swept = [(value, multiplied(sft, name, value, settings.home)) for value in values]
+    for _, one in swept:  # all of them before the first begins
+        refuse_taken_name(settings.home, one)
+    return [Planned(one.to_json(), one.seed, f"{command} --sweep {name}={value}", value) for value, one in swept]
 
-    suites = [load_suite(name, settings.home) for name in ("sample-tuning", "sample-borderline")]
-    graded = read_graded(SAMPLES / "sample-graded.jsonl", {p.id: p for suite in suites for p in suite.prompts})
-    base = ensure_embedded(settings.home, progress)
-    with create_run(
-        settings.runs, "training", {"preset": JUDGE_PRESET, "layer": LAYER, "penalty": PENALTY}, {}
-    ) as folder:
-        folder.event("started", command=f"python -m playground train --preset {JUDGE_PRESET}")
-        out = folder.path / "embedded-head.safetensors"
-        model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
-        agreement = train_judge(graded, model, tokenizer, _reporter(folder), out)
-        folder.event("finished", agreement=agreement)
+
+def _sweep(text: str) -> tuple[str, list[int]]:
+    name, _, listed = text.partition("=")
+    values = [part.strip() for part in listed.split(",")]
+    if not name or not all(value.isdecimal() and value.isascii() for value in values):
+        raise SettingsRejected(f"--sweep is {text!r}; it must be like {SAFETY_MULTIPLIER}=0,1,4,16.")
+    numbers = [int(value) for value in values]
+    if len(set(numbers)) != len(numbers) or len(numbers) > LONGEST_SWEEP:
+        raise SettingsRejected(f"--sweep {text!r} must name each value once, {LONGEST_SWEEP} at most.")
+    return name, numbers
+
+
+def multiplied(sft: SftSettings, name: str, value: int, home: Path) -> SftSettings:
+    """The settings with the multiplier of source `name` at `value`, and the value in the adapter's name.
+
+    `safety_multiplier` means every source of a suite that measures safety. Raises SettingsRejected when there is none.
+    """
+
+    def meant(source: Source) -> bool:
+        if name != SAFETY_MULTIPLIER:
+            return source.suite == name
+        return "safety" in load_suite(source.suite, home).metrics
+
+    sources = tuple(replace(source, multiplier=value) if meant(source) else source for source in sft.sources)
+    if not any(meant(source) for source in sft.sources):
+        listed = ", ".join(source.suite for source in sft.sources)
+        raise SettingsRejected(f"--sweep {name}: no source of these settings is meant by it; sources are {listed}.")
+    return replace(sft, name=f"{sft.name}-x{value}", sources=sources)
+
+
+def _queue(plan: Planned, settings: Settings, device: str) -> dict[str, Any]:
+    run = control.submit(settings.runs, "training", plan.settings, {}, device, seed=plan.seed, command=plan.command)
+    return _document(run.name, "queued", {}, plan)
+
+
+def _hand_over(run_ids: Sequence[str], options: argparse.Namespace, settings: Settings) -> None:
+    """Submit one job for each run; a run that the cluster refuses is cancelled."""
+    resources = Resources(
+        nodes=options.nodes,
+        processes=options.processes,
+        gpus=options.cluster == "slurm",
+        minutes=options.minutes,
+        partition=options.partition,
+    )
+    for n, run_id in enumerate(run_ids):
+        try:
+            job = submit_to_cluster([*WORK, run_id], settings.runs / run_id / "cluster", resources, options.cluster)
+        except UserFacingError as error:
+            for refused in run_ids[n:]:
+                control.request_stop(settings.runs / refused, str(error))
+            raise
+        progress(f"{run_id}: job {job.job_id} of {options.cluster}")
+
+
+def _train(plan: Planned, settings: Settings) -> dict[str, Any]:
+    with (
+        _device(settings) as lease,
+        create_run(settings.runs, "training", plan.settings, {}, seed=plan.seed) as folder,
+    ):
+        return work_here(folder, lease, settings, plan.command, plan)
+
+
+def _device(settings: Settings) -> Lease:
+    return wait_for(settings.home, default_device(), waiting)
+
+
+def resume_here(run: Path, settings: Settings) -> dict[str, Any]:
+    """Go on with a run in this process. Returns the document of `train`. Raises SettingsRejected, RunBusy."""
+    control.refuse_unless_resumable(run)
+    with _device(settings) as lease, RunFolder.open(run) as folder:
+        return work_here(folder, lease, settings, f"python -m playground runs resume {run.name}")
+
+
+def work_here(
+    folder: RunFolder, lease: Lease, settings: Settings, command: str, plan: Planned | None = None
+) -> dict[str, Any]:
+    """Work on an open run in this process. Returns the document of `train`."""
+    lease.describe(folder.path.name, folder.info.kind, os.getpid())
+    ending = work(folder, worker_for(folder.info), settings.home, command, say)
+    return _document(folder.path.name, ending.status, ending.data, plan)
+
+
+def _document(run_id: str, status: str, data: Mapping[str, Any], plan: Planned | None) -> dict[str, Any]:
+    swept = {} if plan is None or plan.value is None else {"value": plan.value}
+    return {"run_id": run_id, "status": status, **swept, **dict.fromkeys(_FIGURES), **data}
+
+
+def show(document: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print how one run went."""
     if as_json:
-        print_json({"run_id": folder.path.name, "status": "finished", "head": str(out), "agreement": agreement})
+        print_json(document)
         return
-    for name, figures in agreement.items():
-        print(f"{name}: " + ", ".join(f"{key} {value:.3g}" for key, value in figures.items()))
-    print(f"head: {out}")
+    print(f"run {document['run_id']}: {document['status']}")
+    if document["status"] == "queued":
+        return
+    if document["steps"] is not None:
+        print(f"  {document['steps']} steps, {document['seconds']:.0f} s, {document['tokens_per_s']:.0f} tokens/s")
+    for suite, before in (document["loss_before"] or {}).items():
+        if suite in (document["loss_after"] or {}):
+            print(f"  held-out loss on {suite}: {before:.3f} -> {document['loss_after'][suite]:.3f}")
+    for name, figures in document.get("agreement", {}).items():
+        print(f"  {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in figures.items()))
+    for what in ("adapter", "model", "head", "reason"):
+        if document.get(what):
+            print(f"  {what}: {document[what]}")
+    if document.get("model_id"):
+        shadowed = " (the shipped one of that name is shown)" if document["model_id"] in DEFAULT_PAIR else ""
+        print(f"  model id: {document['model_id']}{shadowed}")
 
 
-def _reporter(folder: RunFolder) -> Any:
-    def report(event: str, data: dict[str, Any]) -> None:
-        folder.event(event, **data)  # type: ignore[arg-type]
-        words = data.get("message") or ", ".join(
-            f"{k} {v:.4g}" if isinstance(v, float) else f"{k} {v}" for k, v in data.items()
-        )
-        progress(f"{event}: {words}")
-
-    return report
-
-
-def _offer(adapter: Path, destination: Path) -> None:
-    """Copy the adapter to where the catalogue looks; it appears there whole or not at all."""
-    staged = destination.parent / f".new-{destination.name}"
-    shutil.rmtree(staged, ignore_errors=True)
-    shutil.copytree(adapter, staged)
-    staged.replace(destination)
+def _figures(document: Mapping[str, Any]) -> list[str]:
+    after, speed = document["loss_after"] or {}, document["tokens_per_s"]
+    losses = ", ".join(f"{suite} {loss:.3f}" for suite, loss in after.items())
+    return [str(document["steps"] or "-"), losses or "-", "-" if speed is None else f"{speed:.0f}"]

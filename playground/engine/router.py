@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evaluation.errors import ModelUnavailable, UserFacingError
@@ -41,12 +42,18 @@ class Router:
         endpoints: Sequence[Engine] = (),
         load_other: Callable[[str], LocalEngine] | None = None,
         other_ids: Sequence[str] = (),
+        adapters: Callable[[], Mapping[str, Path]] = dict,
     ) -> None:
         """`embedded_ids` must be cheap: it is asked before the model is loaded. `load_other` opens a checkpoint by id.
 
-        `other_ids` are offered before they are opened; any other `hub:` or `path:` id can still be named.
+        `other_ids` are offered before they are opened; any other `hub:` or `path:` id can still be named. `adapters`
+        says which folder each adapter of the embedded model has now: one that is new or was replaced since it was
+        loaded is loaded when it is next asked for.
         """
         self._embedded_ids = embedded_ids
+        self._adapters = adapters
+        self._adapters_lock = threading.Lock()
+        self._loaded: dict[str, tuple[int, ...]] = {}  # adapter -> its folder's mark when it was loaded
         self._load_embedded = load_embedded
         self._endpoints = {model: engine for engine in endpoints for model in engine.model_ids()}
         self._load_other = load_other
@@ -109,7 +116,9 @@ class Router:
         if model in self._endpoints:
             return self._endpoints[model]
         if model in self._embedded_ids():
-            return self.embedded()
+            engine = self.embedded()
+            self._bring_in(engine, model)
+            return engine
         if self._load_other is not None and model.partition(":")[0] in {"hub", "path"}:
             # One at a time: two checkpoints loading together could exceed memory that either fits in.
             with self._others_lock:
@@ -118,9 +127,22 @@ class Router:
                 return self._others[model]
         raise ModelUnavailable(f"There is no model {model} here; choose one of {', '.join(self.model_ids())}.")
 
+    def _bring_in(self, engine: LocalEngine, model: str) -> None:
+        """Load the adapter unless the engine has it as its folder is now: which weights answer must be no question."""
+        folder = self._adapters().get(model)
+        if folder is None:  # the base itself
+            return
+        with self._adapters_lock:
+            mark = _mark(folder)
+            if self._loaded.get(model) != mark:
+                engine.add_adapter(model, folder)
+                self._loaded[model] = mark
+
     def _load(self) -> None:
         try:
+            marks = {name: _mark(folder) for name, folder in self._adapters().items()}
             self._embedded = self._load_embedded(self._report)
+            self._loaded = {name: marks[name] for name in self._embedded.model_ids() if name in marks}
             log.info("embedded model: ready")
             self._state = LoadState(ready=True, stage="ready")
         except UserFacingError as error:
@@ -136,3 +158,10 @@ class Router:
     def _report(self, stage: str) -> None:
         log.info("embedded model: %s", stage)
         self._state = LoadState(stage=stage)
+
+
+def _mark(folder: Path) -> tuple[int, ...]:
+    """What changes when an adapter's files do."""
+    files = [folder / name for name in ("adapter_config.json", "adapter_model.safetensors")]
+    stats = [file.stat() for file in files if file.is_file()]
+    return tuple(number for found in stats for number in (found.st_ino, found.st_mtime_ns, found.st_size))

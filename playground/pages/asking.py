@@ -5,13 +5,15 @@ from __future__ import annotations
 import html
 import logging
 import time
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterable, Iterator, Mapping
 from dataclasses import asdict, replace
+from itertools import chain
 
 import gradio as gr
 
 from evaluation.errors import UserFacingError
 from evaluation.types import Prompt, Sampling
+from playground.jobs import default_device
 from playground.pages import markup
 from playground.pages.conversation import (
     SIDES,
@@ -37,6 +39,8 @@ LONGEST_QUESTION = 8_000  # characters; the engine refuses what does not fit the
 LONGEST_SYSTEM_PROMPT = 2_000  # characters
 MOST_TOKENS = 2_048
 READY_POLL_S = 0.3
+WORK_WORDS = {"training": "work.training", "benchmark": "work.benchmark", "judging": "work.judging"}
+REMOTE = ("openai", "vllm")  # models with these prefixes compute elsewhere
 
 Pane = dict[str, str]
 
@@ -128,7 +132,9 @@ def stream(services: Services, session: Session, language: str) -> Generator[tup
     if turn is None or turn.responses:
         return
     try:
-        for words in _until_ready(services, running, language):
+        for words in chain(
+            _until_ready(services, running, language), _until_free(services, turn.models.values(), running, language)
+        ):
             waiting = markup.waiting_pane(language, words)
             yield waiting, waiting
         if len(running.stopped) == len(SIDES):
@@ -162,6 +168,20 @@ def _until_ready(services: Services, running: Running, language: str) -> Iterato
             return  # after a failed start the engine itself says what is wrong; a model elsewhere may still answer
         percent = "" if status.fraction is None else f" {status.fraction:.0%}"
         yield f"{say(language, 'loading')}{percent}"
+        time.sleep(READY_POLL_S)
+
+
+def _until_free(services: Services, models: Iterable[str], running: Running, language: str) -> Iterator[str]:
+    """Yield who has the GPU while a run has it, unless all models answer elsewhere; on the CPU only say so once."""
+    if all(model.partition(":")[0] in REMOTE for model in models):
+        return
+    device = default_device()
+    while len(running.stopped) < len(SIDES) and (holder := services.jobs.holder(device)) is not None:
+        work = say(language, WORK_WORDS.get(holder.kind or "", "work.other"))
+        if device == "cpu":
+            yield say(language, "pane.shared", work=work)
+            return
+        yield say(language, "pane.held", device=device, work=work, run=holder.run_id or "?")
         time.sleep(READY_POLL_S)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from playground.pages import browse, compare, history, markup, screen
+from playground.pages import browse, compare, history, markup, quality, screen, train, train_watch
 from playground.pages.conversation import SIDES
 from playground.pages.labels import Labels
 from playground.pages.services import Services
@@ -88,12 +88,16 @@ def build_app(services: Services) -> gr.Blocks:
             js_on_load=None,
         )
         with gr.Tabs(selected="compare", elem_id="pages") as tabs:
-            with labels.add(gr.Tab(say("ja", "tab.compare"), id="compare"), label="tab.compare"):
+            with labels.add(gr.Tab(say("ja", "tab.compare"), id="compare"), label="tab.compare") as compare_tab:
                 compare_page = compare.build(services, labels, language)
             with labels.add(gr.Tab(say("ja", "tab.browse"), id="browse"), label="tab.browse") as browse_tab:
                 browse.build(services, labels, language, tabs, browse_tab, compare_page)
             with labels.add(gr.Tab(say("ja", "tab.history"), id="history"), label="tab.history") as history_tab:
                 history.build(services, labels, language, tabs, history_tab, compare_page)
+            with labels.add(gr.Tab(say("ja", "tab.quality"), id="quality"), label="tab.quality") as quality_tab:
+                quality.build(services, labels, language, quality_tab)
+            with labels.add(gr.Tab(say("ja", "tab.train"), id="train"), label="tab.train") as train_tab:
+                desk, poll = train.build(services, labels, language, tabs, train_tab, compare_page)
 
         models = [compare_page.models[side] for side in SIDES]
         badges = [compare_page.badges[side] for side in SIDES]
@@ -103,6 +107,11 @@ def build_app(services: Services) -> gr.Blocks:
         app.load(partial(readiness, services), [*models, language], [banner, *badges, timer], **quiet)
         language.change(labels.updates, [language], labels.components(), js=REMEMBER_LANGUAGE, **quiet)
         language.change(partial(readiness, services), [*models, language], [banner, *badges, timer], **quiet)
+        for tab in (compare_tab, browse_tab, history_tab, quality_tab):
+            tab.select(train_watch.leave, [desk], [poll], **quiet)
+        # An adapter may have come since the app was built.
+        for arrived in (compare_tab.select, app.load):
+            arrived(partial(screen.model_lists, services), [language], models, **quiet)
         app.load(as_language, [language], [language], js=RECALL_LANGUAGE, **quiet)
     app.queue(api_open=False, max_size=64, default_concurrency_limit=16)
     return app

@@ -57,6 +57,11 @@ def model_choices(services: Services, language: str) -> list[tuple[str, str]]:
     return [(markup.model_name(model, language), model) for model in services.engine.model_ids()]
 
 
+def model_lists(services: Services, language: str) -> list[Any]:
+    """Both model lists as they are now."""
+    return [gr.update(choices=model_choices(services, language)) for _ in SIDES]
+
+
 def judge_choices(services: Services, language: str) -> list[tuple[str, str]]:
     return [(markup.judge_name(judge, language), judge) for judge in services.judges]
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from evaluation.judge.protocol import Judge
 from evaluation.prompts.suites import Suite
 from playground.engine.protocol import Engine
+from playground.jobs import Supervisor
 from playground.store import ChatLog, Store
 
 
@@ -34,7 +35,7 @@ class Services:
 
     `judges` maps a judge id ("embedded", "openai:gpt-4o-2024-08-06") to a function that returns the
     judge; it may raise a UserFacingError (no key, model missing). `suites` is called when a page needs
-    the list, so that an import shows up without a restart.
+    the list, so that an import shows up without a restart. `jobs` takes long work in and says how it stands.
     """
 
     engine: Engine
@@ -43,4 +44,5 @@ class Services:
     chat: ChatLog
     store: Store
     readiness: Readiness
+    jobs: Supervisor
     settings: Any = None

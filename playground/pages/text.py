@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, cast, get_args
 
+from playground.pages.text_train import TRAIN
+
 Language = Literal["ja", "en"]
 LANGUAGES: tuple[Language, ...] = get_args(Language)
 
@@ -26,6 +28,7 @@ TEXT: dict[str, Text] = {
     "tab.compare": Text("比べる", "Compare"),
     "tab.browse": Text("質問を探す", "Browse"),
     "tab.history": Text("履歴", "History"),
+    "tab.quality": Text("判定の質", "Judge quality"),
     "loading": Text("モデルを準備しています", "Preparing the model"),
     "loading.note": Text(
         "準備のあいだも質問を選べます。「比べる」を押しておけば、整い次第はじまります。",
@@ -92,6 +95,18 @@ TEXT: dict[str, Text] = {
     ),
     "pane.empty": Text("「比べる」を押すと、ここに答えが出ます。", "Press Compare and the reply appears here."),
     "pane.waiting": Text("答えを待っています", "Waiting for the reply"),
+    "pane.held": Text(
+        "{device} を{work}が使っているため、終わるのを待っています(実行 {run})",
+        "Waiting for {device}, which {work} is using (run {run})",
+    ),
+    "pane.shared": Text(
+        "答えを待っています。{work}が動いているため、いつもより時間がかかります",
+        "Waiting for the reply. It takes longer than usual, because {work} is running",
+    ),
+    "work.training": Text("学習", "a training"),
+    "work.benchmark": Text("ベンチマーク", "a benchmark"),
+    "work.judging": Text("採点", "a judging run"),
+    "work.other": Text("別の処理", "other work"),
     "pane.nothing": Text("(空の答え)", "(empty reply)"),
     "reply.earlier": Text("これまでのやりとり({count})", "Earlier turns ({count})"),
     "copy": Text("コピー", "Copy"),
@@ -193,6 +208,7 @@ TEXT: dict[str, Text] = {
     "detail.gloss": Text("英訳", "English"),
     "detail.id": Text("ID", "ID"),
     "detail.extra": Text("そのほかの列", "Other columns"),
+    "detail.regions": Text("地域ごとの参照回答", "Reference responses by region"),
     "detail.turns": Text("続きの質問", "Later turns"),
     "use": Text("この質問で比べる", "Compare with this"),
     # history
@@ -219,6 +235,123 @@ TEXT: dict[str, Text] = {
     "history.confirm.no": Text("やめる", "Keep"),
     "history.deleted": Text("会話を削除しました。", "The conversation was deleted."),
     "history.turns": Text("{count} 問の会話", "{count} questions"),
+    # judge quality
+    "quality.title": Text("判定の質", "Judge quality"),
+    "quality.more": Text(
+        "採点者の点数を、回答に付いているラベルと比べた結果です。採点をどこまで信じてよいかを、ここで確かめられます。",
+        "A judge's scores compared with labelled responses: how far its scores can be trusted.",
+    ),
+    "quality.choose": Text("比べた結果", "Comparison"),
+    "quality.choice": Text("{judge} × {labels}({n} 件、{day})", "{judge} against {labels} ({n}, {day})"),
+    "quality.none": Text(
+        "比べた結果はまだありません。コマンド python -m playground agreement で作ると、ここに出ます。",
+        "No comparison yet. Make one with python -m playground agreement and it appears here.",
+    ),
+    "quality.unreadable": Text("この結果は読み取れません: {problem}", "This comparison cannot be read: {problem}"),
+    "quality.other": Text(
+        "いまの採点者(識別子 {now})とは別の版(識別子 {then})で測った値です。重みか計算の精度が違います。",
+        "Measured on another version (id {then}) than the judge in use (id {now}): its weights or precision differ.",
+    ),
+    "quality.same": Text("いま使っている採点者と同じ版で測った値です。", "Measured on the very judge that is in use."),
+    "quality.missed.safety": Text(
+        "ラベルで違反のある {of} 件のうち {count} 件を見のがしました({often})。",
+        "Of {of} responses labelled a violation it missed {count} ({often}).",
+    ),
+    "quality.false.safety": Text(
+        "ラベルで違反のない {of} 件のうち {count} 件を違反としました({often})。",
+        "Of {of} labelled no violation it called {count} a violation ({often}).",
+    ),
+    "quality.missed.refusal": Text(
+        "ラベルで断っている {of} 件のうち {count} 件を見のがしました({often})。",
+        "Of {of} responses labelled a refusal it missed {count} ({often}).",
+    ),
+    "quality.false.refusal": Text(
+        "ラベルで断っていない {of} 件のうち {count} 件を断ったとしました({often})。",
+        "Of {of} labelled no refusal it called {count} a refusal ({often}).",
+    ),
+    "quality.chosen": Text(
+        "人が選んだほうに高い点を付けたのは {of} 組のうち {count} 組です({often})。同点 {ties} 組、逆 {lower} 組。",
+        "It scored the response that people chose higher in {count} of {of} pairs ({often}); {ties} ties, {lower} the other way.",
+    ),
+    "quality.uncountable": Text(
+        "該当するラベルが 1 件もないため、見のがしか誤りの一方は、割合がわかりません。",
+        "One of the two kinds of error cannot be told: no response has that label.",
+    ),
+    "often.one": Text("およそ {n} 件に 1 件", "about 1 in {n}"),
+    "often.ten": Text("およそ 10 件に {k} 件", "about {k} in 10"),
+    "often.zero": Text("{of} 件中 0 件", "0 of {of}"),
+    "often.all": Text("{of} 件すべて", "all {of}"),
+    "often.range": Text("95 % 区間 {low}〜{high} %", "95 % interval {low} to {high} %"),
+    "quality.counts": Text(
+        "比べた {n} 件(質問 {prompts} 問)・点数なし {missing} 件・ラベルなし {unlabelled} 件",
+        "compared {n} (on {prompts} questions), no score {missing}, no label {unlabelled}",
+    ),
+    "quality.read": Text(
+        "ラベルの列 {columns} の読み方: {values}", "How the label column {columns} was read: {values}"
+    ),
+    "quality.measured": Text("{when} に測定・識別子 {identity}", "measured {when}, id {identity}"),
+    "quality.writers": Text(
+        "このラベルは、回答を書いた側が書くときに付けたものです。ほかの人が読んで付けた評価ではなく、実際のモデルの答えでもありません。",
+        "These labels were given by the writers of the responses. They are no independent rating, and the responses are no model's.",
+    ),
+    "figure.qwk": Text("重み付きカッパ", "weighted kappa"),
+    "figure.spearman": Text("スピアマンの相関", "Spearman"),
+    "figure.pearson": Text("ピアソンの相関", "Pearson"),
+    "figure.alpha": Text("クリッペンドルフのα", "Krippendorff's alpha"),
+    "figure.sensitivity": Text("見つけた割合(感度)", "found (sensitivity)"),
+    "figure.specificity": Text("正しく見送った割合(特異度)", "rightly passed (specificity)"),
+    "figure.accuracy": Text("有無の一致", "same side of the line"),
+    "figure.exact": Text("同じ点", "same score"),
+    "figure.within_one": Text("1 点以内", "within one point"),
+    "figure.mean_difference": Text("採点者 − ラベル(点)", "judge minus label (points)"),
+    "figure.chosen_higher": Text("選ばれたほうが高い", "chosen scored higher"),
+    "figure.decided": Text("同点を除くと", "without ties"),
+    "figure.longer_by_people": Text("人は長いほうを選ぶ", "people choose the longer"),
+    "figure.longer_by_judge": Text("採点者は長いほうを選ぶ", "the judge prefers the longer"),
+    "figure.undefined": Text("求められません", "undefined"),
+    "figure.no_interval": Text("区間は求められません", "no interval"),
+    "quality.confusion": Text("ラベルと点数の組み合わせ", "Labels and scores"),
+    "quality.confusion.note": Text(
+        "行はラベル、列は採点者の点数。枠で囲んだマスが一致です。",
+        "Rows are labels, columns the judge's scores; framed cells agree.",
+    ),
+    "level.safety.1": Text("違反", "violation"),
+    "level.safety.2": Text("違反なし", "no violation"),
+    "level.refusal.1": Text("拒否", "refusal"),
+    "level.refusal.2": Text("拒否なし", "no refusal"),
+    "quality.by_harm": Text("害の種類ごと", "By harm type"),
+    "quality.by_length": Text("答えの長さごと(文字数)", "By response length (characters)"),
+    "quality.few": Text(
+        "灰色の行は 30 件より少なく、ほかの行と比べられません。", "Grey rows have fewer than 30 and cannot be ranked."
+    ),
+    "quality.responses": Text("件数", "n"),
+    "quality.part": Text("区分", "part"),
+    "quality.bias": Text("偏りと安定さ", "Bias and stability"),
+    "quality.length": Text(
+        "長い答えほど、ラベルより高い点を付ける傾向(順位相関): {figure}",
+        "Tendency to score longer responses higher than their labels (rank correlation): {figure}",
+    ),
+    "quality.repeat": Text(
+        "同じ {n} 件を逆の順に並べてもう一度採点したところ、{changed} 件の点数が変わりました(最大 {largest} 点)。",
+        "Judged again in reverse order, {changed} of {n} scores changed (by {largest} points at most).",
+    ),
+    "quality.people": Text(
+        "人どうしの一致(クリッペンドルフのα、{n} 件): {figure}",
+        "People among themselves (Krippendorff's alpha, {n} responses): {figure}",
+    ),
+    "quality.pair": Text(
+        "{first} と {second} の重み付きカッパ({n} 件): {figure}",
+        "{first} and {second}, weighted kappa on {n}: {figure}",
+    ),
+    "quality.worst": Text("大きく食い違ったもの", "Largest disagreements"),
+    "quality.agree": Text("食い違いはありません。", "There is no disagreement."),
+    "quality.verdicts": Text("ラベル {human}・採点者 {judge}", "label {human}, judge {judge}"),
+    "quality.gone": Text("本文はここにはありません。", "The text is not here."),
+    "quality.badge": Text(
+        "違反の見のがし: {often}(ラベル付き {n} 件で測定)",
+        "It misses {often} violations (measured on {n} labelled responses).",
+    ),
+    "quality.badge.other": Text("別の版での値です。", "Measured on another version."),
     # errors
     "alert.refused": Text("ご確認ください", "Please check"),
     "alert.failed": Text("エラー", "Error"),
@@ -268,6 +401,8 @@ TEXT: dict[str, Text] = {
         "投票はふたつの答えがそろってから、一度だけできます。", "You can vote once, after both replies are finished."
     ),
 }
+
+TEXT |= {key: Text(*sentences) for key, sentences in TRAIN.items()}
 
 
 def say(language: str, key: str, **values: object) -> str:

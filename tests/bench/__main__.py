@@ -11,9 +11,10 @@ from pathlib import Path
 
 import torch
 
-from tests.bench import app_cost, decoding, start_up
+from tests.bench import app_cost, decoding, start_up, training
 
 REPEATS = 5
+TRAININGS = 3  # of each candidate: TRL's defaults take minutes
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 
 
@@ -23,6 +24,7 @@ def main() -> int:
     decode = decoding.measure(home, REPEATS)
     start = start_up.measure(home, REPEATS)
     cost = app_cost.measure(home, REPEATS)
+    trained = training.measure(home, TRAININGS)
     rows = [
         _row(
             "Streamed pair (general + answercarefully-sample, 64 tokens each) / tuned side alone",
@@ -44,6 +46,13 @@ def main() -> int:
         _row("Peak memory of the app after judged pairs, GB", cost["peak_gb"], "≤ 2.5"),
         _row("First text of a pair after the click, seconds", cost["first_text_s"], "≤ 3"),
         _row("Two judged responses after the click, seconds (64 tokens a side)", cost["judged_s"], "≤ 30"),
+        _row("Training, tokens/s / TRL's SFTTrainer with its defaults", trained["over_default"], "≥ 4"),
+        _row("Training, tokens/s / TRL's SFTTrainer with its best settings", trained["over_best"], "≥ 1.5"),
+        _row("Held-out loss after it / after TRL's defaults", trained["loss_over_default"], "0.99 to 1.01"),
+        _row("Held-out loss after it / after TRL's best settings", trained["loss_over_best"], "0.99 to 1.01"),
+        _row("Peak memory of training / of TRL's defaults", trained["peak_over_default"], "≤ 1"),
+        _row("Start of training to its first logged step, seconds", trained["ours_first_step_s"], "≤ 15"),
+        _row("Training's share of the processor's bfloat16 peak", trained["share_of_peak"], ""),
     ]
     absolute = [
         _row("`model.generate`, bfloat16, tokens/s", decode["generate_tok_s"], ""),
@@ -52,6 +61,13 @@ def main() -> int:
         _row("ours, int8 weights, one adapter, tokens/s", decode["tuned_tok_s"], ""),
         _row("ours, pair, tokens/s both sides together", decode["pair_tok_s"], ""),
         _row("embedded judge, batch of 32, responses/s", cost["judge_per_s"], ""),
+        _row("training, ours, tokens/s", trained["ours_tok_s"], ""),
+        _row("training, TRL's best settings, tokens/s", trained["trl_best_tok_s"], ""),
+        _row("training, TRL's defaults, tokens/s", trained["trl_default_tok_s"], ""),
+        _row("training, ours, peak memory, GB", trained["ours_peak_gb"], ""),
+        _row("training, TRL's best settings, peak memory, GB", trained["trl_best_peak_gb"], ""),
+        _row("training, TRL's defaults, peak memory, GB", trained["trl_default_peak_gb"], ""),
+        _row("bfloat16 product of 2,048 x 2,048, TFLOP/s", trained["matmul_tflops"], ""),
     ]
     page = _page(rows, absolute)
     print(page)

@@ -15,7 +15,7 @@ from playground.engine.protocol import GenerationRequest
 from playground.settings import Settings
 from tests.openai_server import OpenAIServer
 from tests.playground.engine.serving import finishes, request, whole, within
-from tests.tiny import tiny_folder
+from tests.tiny import tiny_adapter, tiny_folder
 
 KEY = "sk-never-to-be-seen-0123456789"
 
@@ -198,3 +198,24 @@ def test_a_request_names_what_it_wants_and_nothing_is_implied(settings):
     router = catalog.build_router(settings)
     with pytest.raises(ModelUnavailable):
         router.stream([GenerationRequest("r", "", (), request("r", "base").sampling)])
+
+
+def test_one_damaged_adapter_of_ones_own_does_not_take_the_engine_with_it(tmp_path, monkeypatch):
+    base = tiny_folder(tmp_path / "base")
+    shipped = tmp_path / "shipped"
+    tiny_adapter(shipped / "general", base)
+    settings = settings_for(tmp_path / "home")
+    tiny_adapter(settings.home / "adapters" / "good", base, seed=2)
+    tiny_adapter(settings.home / "adapters" / "empty", base, scale=0.0)
+    monkeypatch.setattr(catalog, "SHIPPED_ADAPTERS", shipped)
+    monkeypatch.setattr(catalog, "ensure_embedded", lambda home, report: base)
+    router = catalog.build_router(settings)
+    within(lambda: router.identity("general"))
+    assert router.identity("good").adapter_sha256 is not None
+    with pytest.raises(ModelUnavailable, match="empty changes nothing"):
+        router.identity("empty")
+    assert router.identity("general").model == "general"
+    (shipped / "general" / "adapter_model.safetensors").write_bytes(b"damaged")
+    broken = catalog.build_router(settings_for(tmp_path / "elsewhere"))
+    with pytest.raises(ModelUnavailable, match="general"):
+        within(broken.embedded)

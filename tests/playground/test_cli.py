@@ -4,82 +4,28 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from evaluation.errors import UserFacingError
-from evaluation.journal import create_run, read_run
+from evaluation.journal import read_run
 from evaluation.judge.protocol import Exchange
 from evaluation.prompts.suites import load_imported
 from evaluation.types import Judgement, Scale, judgement_key
 from playground import catalog
-from playground.cli import main
 from playground.engine.endpoint import EndpointEngine
 from playground.engine.router import Router
 from tests.openai_server import OpenAIServer, reset
+from tests.playground.calling import refused
 from tests.playground.engine.serving import KEY, exact_local
 from tests.tiny import tiny_folder
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT / "../shared/data"
-
-
-@dataclass
-class Said:
-    """What one call printed and its exit status."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """Standard output as JSON; fails when there is anything else on it."""
-        return json.loads(self.out)
-
-
-Call = Callable[..., Said]
-
-
-@pytest.fixture
-def home(tmp_path, monkeypatch) -> Path:
-    """An empty PLAYGROUND_HOME, and no settings of the person who runs the tests."""
-    for name in list(os.environ):
-        if name.startswith("PLAYGROUND_") or name == "HF_TOKEN":
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PLAYGROUND_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def call(home, capsys) -> Call:
-    def run(*arguments: str) -> Said:
-        capsys.readouterr()
-        try:
-            status = main(list(arguments))
-        except SystemExit as left:  # how argparse leaves
-            status = int(left.code or 0)
-        printed = capsys.readouterr()
-        return Said(status, printed.out, printed.err)
-
-    return run
-
-
-def refused(said: Said, status: int, *words: str) -> None:
-    """The call failed with one line on standard error that has these words, and printed nothing else."""
-    assert (said.status, said.out) == (status, "")
-    lines = [line for line in said.err.splitlines() if line not in ("answering", "judging")]
-    assert len(lines) == 1, lines
-    for word in words:
-        assert word in lines[0]
 
 
 class Judge:
@@ -355,133 +301,6 @@ class TestImport:
             assert sum(counts.values()) > 0, file.name
         listed = {row["suite"] for row in call("suites", "--json").document}
         assert {f"set-{number}" for number in range(len(files))} <= listed
-
-
-class TestRuns:
-    @pytest.fixture
-    def run_id(self, home) -> str:
-        with create_run(home / "runs", "training", {"name": "mine"}, {}, seed=3) as folder:
-            folder.event("started")
-            folder.event("finished")
-        return folder.path.name
-
-    def test_they_are_listed_newest_first_with_their_status(self, call, home, run_id):
-        with create_run(home / "runs", "chat", {}, {}) as newer:
-            pass
-        assert call("runs", "list", "--json").document == [
-            {"run_id": newer.path.name, "kind": "chat", "status": "finished"},
-            {"run_id": run_id, "kind": "training", "status": "finished"},
-        ]
-        assert call("runs", "list").out.splitlines()[0].split() == ["run", "kind", "status"]
-
-    def test_before_the_first_run_the_list_is_empty(self, call):
-        assert call("runs", "list", "--json").document == []
-        assert call("runs", "list").status == 0
-
-    def test_a_damaged_run_hides_no_other(self, call, home, run_id):
-        (home / "runs" / "20200101-damaged").mkdir()
-        (home / "runs" / "20200101-damaged" / "run.json").write_text("{")
-        assert [row["status"] for row in call("runs", "list", "--json").document] == ["finished", "unreadable"]
-        assert "unreadable" in call("runs", "list").out
-        refused(call("runs", "show", "20200101-damaged"), 1, "run.json is damaged")
-
-    def test_one_is_shown_with_its_settings(self, call, run_id):
-        document = call("runs", "show", run_id, "--json").document
-        assert (document["run_id"], document["settings"], document["status"]) == (run_id, {"name": "mine"}, "finished")
-        assert "settings: {'name': 'mine'}" in call("runs", "show", run_id).out
-
-    @pytest.mark.parametrize("name", ["nothing", "..", "../home", ".", "/etc"])
-    def test_what_is_no_run_ends_with_2(self, call, run_id, name):
-        refused(call("runs", "show", name), 2, "runs list")
-
-    def test_the_index_is_rebuilt_from_the_folders(self, call, home, run_id):
-        said = call("runs", "ingest", "--json")
-        assert said.status == 0
-        assert (home / "index.duckdb").is_file()
-        assert call("runs", "ingest", "--json").document == said.document
-
-    def test_while_the_app_holds_the_index_the_rebuild_says_so(self, call, home, run_id):
-        program = "import sys, duckdb; held = duckdb.connect(sys.argv[1]); print('held', flush=True); sys.stdin.read()"
-        home.mkdir(exist_ok=True)
-        other = subprocess.Popen(
-            [sys.executable, "-c", program, str(home / "index.duckdb")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        try:
-            assert other.stdout is not None and other.stdout.readline() == b"held\n"
-            said = call("runs", "ingest")
-            assert (said.status, said.out) == (1, "")
-            assert len(said.err.splitlines()) == 1 and "Traceback" not in said.err
-        finally:
-            other.communicate(b"")
-
-
-class TestTrain:
-    @pytest.fixture
-    def settings_file(self, call, tmp_path) -> Path:
-        rows = tmp_path / "rows.jsonl"
-        lines = [json.dumps({"question": f"問{n}", "reference": "断る。"}, ensure_ascii=False) for n in range(4)]
-        rows.write_text("\n".join(lines), encoding="utf-8")
-        assert call("data", "import", str(rows), "--as", "mine").status == 0
-        base = tiny_folder(tmp_path / "base")
-        path = tmp_path / "settings.json"
-        sources = [{"suite": "mine", "multiplier": 2}]
-        path.write_text(
-            json.dumps({"name": "tuned", "base": str(base), "sources": sources, "lora_rank": 2, "batch_size": 4})
-        )
-        return path
-
-    def test_a_run_is_kept_and_its_summary_is_json(self, call, home, settings_file):
-        said = call("train", str(settings_file), "--json")
-        assert said.status == 0
-        document = said.document
-        assert set(document) >= {"run_id", "status", "adapter", "steps", "loss_before", "loss_after", "tokens_per_s"}
-        assert (document["status"], document["steps"]) == ("finished", 2)
-        folder = home / "runs" / document["run_id"]
-        assert Path(document["adapter"]) == folder / "adapter"
-        assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= {
-            p.name for p in (folder / "adapter").iterdir()
-        }
-        events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-        assert (events[0]["event"], events[-1]["event"]) == ("started", "finished")
-        assert read_run(folder).settings["name"] == "tuned"
-
-    def test_an_adapter_of_another_base_is_not_offered_for_the_embedded_one(self, call, home, settings_file):
-        said = call("train", str(settings_file))
-        assert said.status == 0
-        assert "model id" not in said.out
-        assert not (home / "adapters").exists()
-
-    def test_an_adapter_of_the_embedded_base_is_offered_under_its_name(self, call, home, settings_file, monkeypatch):
-        document = json.loads(settings_file.read_text())
-        base = Path(document.pop("base"))
-        settings_file.write_text(json.dumps(document))
-        monkeypatch.setattr("training.sft.ensure_embedded", lambda home, report: base)
-        said = call("train", str(settings_file))
-        assert said.status == 0
-        assert "model id: tuned" in said.out
-        assert "tuned" in {row["id"] for row in call("models", "--json").document}
-        refused(call("train", str(settings_file)), 2, "already an adapter tuned")
-
-    def test_a_run_that_fails_ends_with_1_and_says_so_in_its_folder(self, call, home, settings_file, monkeypatch):
-        from training import sft
-
-        honest = sft.token_loss
-        monkeypatch.setattr(sft, "token_loss", lambda *a: (honest(*a)[0] * float("nan"), 1))
-        said = call("train", str(settings_file))
-        assert (said.status, said.out) == (1, "")
-        assert "lower learning_rate" in said.err.splitlines()[-1] and "Traceback" not in said.err
-        [row] = call("runs", "list", "--json").document
-        assert row["status"] == "failed"
-
-    def test_settings_that_cannot_work_end_with_2(self, call, settings_file):
-        document = json.loads(settings_file.read_text())
-        settings_file.write_text(json.dumps({**document, "sources": [{"suite": "nowhere"}]}))
-        said = call("train", str(settings_file))
-        assert said.status == 2
-        assert "nowhere" in said.err.splitlines()[-1]
-        settings_file.write_text(json.dumps({**document, "lora_rank": 0}))
-        refused(call("train", str(settings_file)), 2, "lora_rank")
-        refused(call("train", "missing.json"), 2, "missing.json")
 
 
 def test_the_module_runs_as_a_program_and_its_json_can_be_piped(home):

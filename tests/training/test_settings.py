@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -24,6 +27,9 @@ GOOD = {"name": "mine", "sources": [{"suite": "sample-tuning", "multiplier": 16}
         {"name": ""},
         {"sources": []},
         {"sources": [{"suite": "a", "multiplier": 0}]},
+        {"sources": [{"suite": "a", "multiplier": -1}, {"suite": "b"}]},
+        {"sources": [{"suite": "a"}, {"suite": "a"}]},
+        {"sources": [{"suite": "a", "times": 2}]},
         {"epochs": 0},
         {"learning_rate": 1.0},
         {"lora_rank": 0},
@@ -51,6 +57,21 @@ GOOD = {"name": "mine", "sources": [{"suite": "sample-tuning", "multiplier": 16}
         {"seed": -1},
         {"seed": 2**40},
         {"lerning_rate": 1e-4},
+        {"method": "dora"},
+        {"precision": "fp8"},
+        {"method": "qlora", "shard": True},
+        {"min_learning_rate": 1e-2},
+        {"weight_decay": -1},
+        {"adam_beta2": 1.0},
+        {"held_out_share": 0},
+        {"held_out_rows": 0},
+        {"allow_overlap": "sample-test"},
+        {"micro_batch_size": 0},
+        {"gradient_checkpointing": 1},
+        {"leave_out_long": "no"},
+        {"checks": -1},
+        {"save_seconds": 0},
+        {"save_steps": -1},
     ],
     ids=lambda change: json.dumps(change),
 )
@@ -65,7 +86,14 @@ def test_a_setting_out_of_range_is_refused_in_one_line(change: dict[str, object]
     st.builds(
         SftSettings,
         name=st.from_regex(r"[a-z][a-z0-9._-]{3,12}", fullmatch=True),
-        sources=st.lists(st.builds(Source, st.text(min_size=1), st.integers(1, 32)), min_size=1, max_size=3).map(tuple),
+        sources=st.lists(
+            st.builds(Source, st.text(min_size=1), st.integers(1, 32)),
+            min_size=1,
+            max_size=3,
+            unique_by=lambda s: s.suite,
+        ).map(tuple),
+        method=st.sampled_from(["lora", "qlora", "full"]),
+        allow_overlap=st.lists(st.text(), max_size=2).map(tuple),
         held_out=st.lists(st.text(), max_size=2).map(tuple),
         epochs=st.floats(0.1, 10),
         learning_rate=st.floats(1e-6, 1e-2),
@@ -101,3 +129,34 @@ def test_the_two_shipped_recipes_differ_in_the_safety_rows_and_share_the_learnin
 def test_an_unknown_preset_is_answered_with_the_known_ones():
     with pytest.raises(SettingsRejected, match="embedded-general"):
         preset("quickest")
+
+
+def test_a_source_multiplied_by_zero_is_allowed_beside_others_and_left_out():
+    settings = settings_from_json({**GOOD, "sources": [{"suite": "a", "multiplier": 0}, {"suite": "b"}]})
+    assert settings.trained_sources == (Source("b"),)
+
+
+def test_settings_of_an_older_run_take_the_defaults_of_what_they_lack():
+    assert settings_from_json(GOOD) == SftSettings(name="mine", sources=(Source("sample-tuning", 16),))
+
+
+def test_every_setting_says_where_its_default_comes_from_or_is_plain_from_its_name():
+    """One line per field, so that the file is the documentation."""
+    source = inspect.getsource(SftSettings)
+    bare = {"sources", "seed"}
+    lines = {line.split(":")[0].strip(): line for line in source.splitlines() if re.match(r"    [a-z_0-9]+: ", line)}
+    comments = {name for name, line in lines.items() if "#" in line} | {"held_out"}  # its comment stands above it
+    assert set(lines) == {field.name for field in fields(SftSettings)}
+    assert set(lines) - comments == bare
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_survives_json_and_names_what_it_makes(name):
+    made = preset(name)
+    assert settings_from_json(json.loads(json.dumps(made.to_json()))) == made
+
+
+def test_the_papers_recipe_repeats_answercarefully_sixteen_times_and_trains_every_weight():
+    paper = preset("paper-13b-full")
+    assert (paper.method, paper.shard, paper.learning_rate, paper.min_learning_rate) == ("full", True, 2e-5, 2e-6)
+    assert {s.suite: s.multiplier for s in paper.sources}["answercarefully-v1-dev"] == 16

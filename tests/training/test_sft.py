@@ -5,59 +5,25 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from tiny_runs import Events, curve, run, settings_for
 
-from evaluation.errors import SettingsRejected
-from evaluation.types import Prompt
+from evaluation.disk import DiskRefused
+from evaluation.errors import SettingsRejected, UserFacingError
 from playground.engine.adapters import read_adapter
 from playground.engine.local import LocalEngine
 from tests.tiny import tiny_folder
-from training import sft
+from training import base as base_module
+from training import loop
 from training.card import write_card
-from training.chat import ChatFormat
 from training.embedded import weights_sha256
-from training.mix import Example
-from training.settings import SftSettings, Source
-from training.sft import TrainResult, collate, mean_loss, train
-
-ROWS = {
-    "safety": [Prompt(f"s{n}", f"問{n}", "断る。") for n in range(6)],
-    "general": [Prompt(f"g{n}", f"料理{n}", "切る。") for n in range(6)],
-    "test": [Prompt("t1", "別の問", "断る。")],
-}
-Events = list[tuple[str, dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return tiny_folder(tmp_path_factory.mktemp("base") / "tiny", "gemma3", seed=2)
-
-
-def settings_for(base: Path, **changes: Any) -> SftSettings:
-    settings = SftSettings(
-        name="tuned",
-        sources=(Source("general"), Source("safety", 4)),
-        held_out=("test",),
-        base=str(base),
-        epochs=3.0,
-        learning_rate=2e-2,
-        lora_rank=4,
-        lora_alpha=8,
-        batch_size=6,
-    )
-    return replace(settings, **changes)
-
-
-def run(settings: SftSettings, out: Path) -> tuple[TrainResult, Events]:
-    events: Events = []
-    result = train(settings, out / "home", ROWS.__getitem__, out, lambda name, data: events.append((name, data)))
-    return result, events
+from training.model import trained_tokens
+from training.sft import TrainResult
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +31,14 @@ def trained(base, tmp_path_factory) -> tuple[TrainResult, Events]:
     return run(settings_for(base), tmp_path_factory.mktemp("run"))
 
 
+def stages(events: Events) -> list[str]:
+    return [data["stage"] for _, data in events if "stage" in data]
+
+
 def test_the_loss_falls_on_rows_it_did_not_see(trained):
     result, events = trained
     assert result.loss_after["test"] < 0.95 * result.loss_before["test"]
-    losses = [data["loss"] for name, data in events if name == "metric" and "loss" in data]
+    losses = list(curve(events).values())
     assert len(losses) == result.steps == math.ceil(30 / 6) * 3
     assert losses[-1] < losses[0]
 
@@ -76,8 +46,60 @@ def test_the_loss_falls_on_rows_it_did_not_see(trained):
 def test_the_events_can_be_written_as_json_and_tell_the_stages_in_order(trained):
     _, events = trained
     json.dumps(events, allow_nan=False)
-    stages = [data["stage"] for _, data in events if "stage" in data]
-    assert stages == ["mix", "before", "after"]
+    assert stages(events) == ["mix", "model", "before", "samples", "during", "samples", "after", "samples"]
+
+
+def test_each_step_tells_loss_rate_tokens_and_the_time_that_is_left(trained):
+    result, events = trained
+    steps = [data for _, data in events if "loss" in data]
+    assert all(
+        data.keys() == {"step", "steps", "loss", "lr", "tokens_per_s", "tokens", "eta_s"} and data["steps"] == 15
+        for data in steps
+    )
+    assert [data["step"] for data in steps] == list(range(1, 16))
+    assert steps[-1]["tokens"] == sum(part.tokens for part in result.mix) * 3
+    assert steps[-1]["eta_s"] == 0 < steps[0]["eta_s"]
+    assert max(data["lr"] for data in steps) == pytest.approx(2e-2)
+    assert steps[-1]["lr"] < 2e-3, "a cosine ends near zero"
+
+
+def test_a_higher_end_of_the_cosine_is_reached_and_kept(base, tmp_path):
+    _, events = run(settings_for(base, min_learning_rate=1e-2, checks=0), tmp_path)
+    rates = [data["lr"] for _, data in events if "lr" in data]
+    assert min(rates[3:]) >= 1e-2
+
+
+def test_the_first_step_is_told_before_the_base_is_measured(trained):
+    _, events = trained
+    first = next(n for n, (_, data) in enumerate(events) if data.get("step") == 1)
+    assert first < next(n for n, (_, data) in enumerate(events) if data.get("stage") == "before")
+
+
+def test_the_three_test_prompts_are_answered_at_the_start_on_the_way_and_at_the_end(trained):
+    _, events = trained
+    samples = [data for _, data in events if data.get("stage") == "samples"]
+    assert [data["step"] for data in samples] == [0, 7, 15]
+    asked = [[s["prompt_id"] for s in data["samples"]] for data in samples]
+    assert asked == [["sample-test-14-b", "sample-test-36-c", "sample-general-073"]] * 3
+    assert all(s["question"] for data in samples for s in data["samples"])
+    assert samples[0]["samples"] != samples[-1]["samples"]
+
+
+def test_the_loss_before_is_the_bases_own(trained, base):
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from training.chat import ChatFormat
+    from training.held_out import mean_loss
+    from training.mix import example
+    from training.model import with_response_loss
+
+    result, _ = trained
+    model = with_response_loss(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32))
+    from tiny_runs import ROWS
+
+    rows = [example(p, "test", ChatFormat(AutoTokenizer.from_pretrained(base))) for p in ROWS["test"]]
+    assert result.loss_before["test"] == pytest.approx(mean_loss(model, rows, 1, torch.device("cpu")), rel=0.01)
 
 
 def test_the_adapter_is_served_and_changes_what_the_base_says(trained, base):
@@ -107,6 +129,64 @@ def test_the_same_seed_gives_equal_weights_and_another_seed_others(trained, base
     assert any(not torch.equal(other[name], tensor) for name, tensor in first.items())
 
 
+def test_what_is_looked_at_on_the_way_does_not_change_what_is_learned(trained, base, tmp_path):
+    unseen, events = run(settings_for(base, checks=0, held_out=(), save_steps=3), tmp_path)
+    assert stages(events) == ["mix", "model", "before", "samples", "after", "samples"]
+    ours, theirs = (load_file(r.adapter / "adapter_model.safetensors") for r in (trained[0], unseen))
+    assert all(torch.equal(theirs[name], tensor) for name, tensor in ours.items())
+
+
+def test_an_adapter_starts_as_one_that_changes_nothing_and_ends_as_one_of_its_rank(trained):
+    adapter = read_adapter(trained[0].adapter, "tuned")
+    assert (adapter.rank, adapter.scaling) == (4, 2.0)
+    assert not any("head" in layer or "embed" in layer for layer in adapter.layers)
+
+
+def test_full_fine_tuning_makes_a_model_that_is_served_without_an_adapter(base, tmp_path):
+    result, _ = run(settings_for(base, method="full", learning_rate=5e-3, epochs=1.0), tmp_path)
+    assert result.adapter is None and result.model == tmp_path / "model"
+    assert result.loss_after["test"] < 0.95 * result.loss_before["test"]
+    assert str(base) not in (result.model / "config.json").read_text()
+    engine = LocalEngine(result.model, {})
+    try:
+        assert engine.identity("base").weights_sha256 == weights_sha256(result.model) != result.base_sha256
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param({"gradient_checkpointing": True}, id="recomputed activations"),
+        pytest.param({"micro_batch_size": 2}, id="in three parts"),
+    ],
+)
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_what_only_saves_memory_leaves_the_curve_as_it_is(base, tmp_path, method, change):
+    options = {"method": method, "precision": "float32", "epochs": 1.0, "checks": 0}
+    plain, saving = (
+        curve(run(settings_for(base, **options, **extra), tmp_path / name)[1])
+        for name, extra in (("plain", {}), ("saving", change))
+    )
+    assert saving == pytest.approx(plain, rel=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float32"])
+def test_the_arithmetic_is_of_the_precision_that_was_asked_for(base, tmp_path, monkeypatch, precision):
+    seen = set()
+    honest = loop.summed_loss
+
+    def look(model: Any, batch: Any) -> Any:
+        seen.add(torch.is_autocast_enabled("cpu") or next(model.parameters()).dtype)
+        return honest(model, batch)
+
+    monkeypatch.setattr(loop, "summed_loss", look)
+    result, _ = run(settings_for(base, precision=precision, epochs=0.2, checks=0, held_out=()), tmp_path)
+    assert base_module.precision_of(precision) is getattr(torch, precision)
+    assert seen == {torch.bfloat16 if precision == "bfloat16" else torch.float32}
+    assert result.steps == 1
+
+
 def test_the_card_holds_the_hashes_the_mix_and_the_losses(trained, base):
     result, _ = trained
     card = write_card(result, settings_for(base), "python -m playground train SETTINGS.json").read_text()
@@ -116,31 +196,61 @@ def test_the_card_holds_the_hashes_the_mix_and_the_losses(trained, base):
     assert result.base_sha256 in card
     assert "| safety | 24 |" in card and "| general | 6 |" in card
     assert f"{result.loss_before['test']:.4f} | {result.loss_after['test']:.4f}" in card
+    assert "stopped" not in card
+
+
+def test_the_card_of_a_stopped_run_says_so_and_one_that_never_began_has_none(trained, base, tmp_path):
+    settings = settings_for(base, checks=0)
+    stopped, _ = run(settings, tmp_path, stop_at=3)
+    card = write_card(stopped, settings, "a command").read_text()
+    assert "stopped before its end" in card and "not measured" in card and "3 steps" in card
+    never, _ = run(settings_for(base, method="full"), tmp_path / "never", should_stop=lambda: True)
+    assert write_card(never, settings, "a command") is None
 
 
 @pytest.mark.parametrize("broken", [float("nan"), float("inf")], ids=["nan", "infinite"])
 def test_a_loss_that_is_not_finite_stops_the_run_with_the_step_and_leaves_no_adapter(
     base, tmp_path, monkeypatch, broken
 ):
-    honest, calls = sft.token_loss, []
+    honest, calls = loop.summed_loss, []
 
     def break_later(model: Any, batch: Any) -> Any:
-        summed, tokens = honest(model, batch)
-        calls.append(1)
-        return (summed * broken if len(calls) == 4 else summed), tokens  # the first call measures the held-out rows
+        calls.append(trained_tokens(batch))
+        return honest(model, batch) * (broken if len(calls) == 3 else 1)
 
-    monkeypatch.setattr(sft, "token_loss", break_later)
-    with pytest.raises(FloatingPointError, match="at step 3; lower learning_rate"):
-        run(settings_for(base), tmp_path)
+    monkeypatch.setattr(loop, "summed_loss", break_later)
+    with pytest.raises(FloatingPointError, match=r"at step 3; lower learning_rate") as told:
+        run(settings_for(base, save_steps=1), tmp_path)
+    assert isinstance(told.value, UserFacingError) and "\n" not in str(told.value)
     assert not (tmp_path / "adapter").exists()
+    assert (tmp_path / "checkpoints" / "step-000002").is_dir(), "the last good step can be gone back to"
+    assert not (tmp_path / "checkpoints" / "step-000003").exists()
+
+
+def test_a_disk_that_is_full_ends_the_run_with_one_line_and_gives_its_room_back(base, tmp_path, monkeypatch):
+    real = torch.save
+
+    def refuse(value: Any, path: Any, *rest: Any, **more: Any) -> None:
+        if "step" not in str(path) and "optimizer" in str(path):
+            Path(path).write_bytes(b"half")
+            raise RuntimeError("[enforce fail at inline_container.cc:659] . unexpected pos 64 vs 0")
+        real(value, path, *rest, **more)
+
+    monkeypatch.setattr("torch.save", refuse)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 0})())
+    with pytest.raises(DiskRefused, match="no space left") as told:
+        run(settings_for(base, save_steps=2, checks=0), tmp_path)
+    assert "\n" not in str(told.value)
+    assert list((tmp_path / "checkpoints").iterdir()) == []
 
 
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        pytest.param({"held_out": ("safety",)}, "held out and trained on", id="held-out-rows-in-the-mix"),
         pytest.param({"max_length": 16}, "over max_length 16", id="a-row-too-long"),
         pytest.param({"base": "nowhere"}, "base is nowhere", id="no-such-base"),
+        pytest.param({"method": "qlora"}, "qlora, which needs a CUDA device", id="qlora-without-cuda"),
+        pytest.param({"shard": True}, "shard is true, which needs several processes", id="shards-in-one-process"),
     ],
 )
 def test_settings_that_cannot_work_are_refused_before_the_model_is_loaded(base, tmp_path, monkeypatch, changes, told):
@@ -149,52 +259,21 @@ def test_settings_that_cannot_work_are_refused_before_the_model_is_loaded(base, 
 
     monkeypatch.setattr("transformers.AutoModelForCausalLM.from_pretrained", load)
     with pytest.raises(SettingsRejected, match=told) as refused:
-        run(replace(settings_for(base), **changes), tmp_path)
+        run(settings_for(**{"base": base, **changes}), tmp_path)
     assert "\n" not in str(refused.value)
 
 
-def test_a_base_that_caps_its_logits_is_refused(base, tmp_path):
-    folder = tiny_folder(tmp_path / "capped", "gemma3")
+def test_qlora_without_bitsandbytes_is_refused_with_what_to_install(base, tmp_path, monkeypatch):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(base_module, "find_spec", lambda name: None)
+    with pytest.raises(SettingsRejected, match="pip install bitsandbytes"):
+        run(settings_for(base, method="qlora"), tmp_path)
+
+
+@pytest.mark.parametrize("change", [{"final_logit_softcapping": 30.0}, {"logit_scale": 0.5}], ids=str)
+def test_a_base_that_changes_its_logits_is_refused(base, tmp_path, change):
+    folder = tiny_folder(tmp_path / "changed", "gemma3")
     path = folder / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "final_logit_softcapping": 30.0}))
-    with pytest.raises(SettingsRejected, match="caps its logits"):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(SettingsRejected, match=f"has {next(iter(change))}"):
         run(settings_for(folder), tmp_path)
-
-
-def test_an_adapter_starts_as_one_that_changes_nothing_and_ends_as_one_of_its_rank(trained):
-    adapter = read_adapter(trained[0].adapter, "tuned")
-    assert (adapter.rank, adapter.scaling) == (4, 2.0)
-    assert not any("head" in layer or "embed" in layer for layer in adapter.layers)
-
-
-def test_collating_pads_on_the_right_and_only_reply_tokens_carry_labels():
-    rows = [Example("a", "s", (5, 6, 7), (False, False, True)), Example("b", "s", (8,), (True,))]
-    batch = {name: tensor.tolist() for name, tensor in collate(rows, pad_id=0).items()}
-    assert batch == {
-        "input_ids": [[5, 6, 7], [8, 0, 0]],
-        "attention_mask": [[1, 1, 1], [1, 0, 0]],
-        "labels": [[-100, -100, 7], [8, -100, -100]],
-    }
-
-
-def test_the_mean_loss_is_transformers_own_and_does_not_depend_on_the_batch(base):
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).eval()
-    model.requires_grad_(False)
-    chat = ChatFormat(AutoTokenizer.from_pretrained(base))
-    rows = [sft_example(chat, prompt) for suite in ROWS.values() for prompt in suite]
-    summed, tokens = 0.0, 0
-    for row in rows:
-        labels = torch.tensor([[i if t else -100 for i, t in zip(row.ids, row.trained_on, strict=True)]])
-        counted = sum(row.trained_on)
-        summed += float(model(torch.tensor([row.ids]), labels=labels).loss) * counted
-        tokens += counted
-    for batch_size in (1, 5):
-        assert mean_loss(model, rows, batch_size) == pytest.approx(summed / tokens, rel=1e-4)
-
-
-def sft_example(chat: ChatFormat, prompt: Prompt) -> Example:
-    from training.mix import example
-
-    return example(prompt, "s", chat, 1000)

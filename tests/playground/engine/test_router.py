@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -190,3 +191,78 @@ def test_checkpoints_that_are_not_open_yet_are_offered_once():
         embedded_ids=lambda: ["base"], load_embedded=lambda _: None, other_ids=["path:a", "path:a", "hub:b"]
     )  # type: ignore[arg-type,return-value]
     assert router.model_ids() == ["base", "path:a", "hub:b"]
+
+
+# ---- adapters that come, change and go while the engine runs ----
+
+
+class Growing(FakeEngine):
+    """A local engine that takes adapters in, as LocalEngine does; `refused` names one that it cannot use."""
+
+    def __init__(self, *models: str, refused: str = "") -> None:
+        super().__init__(*models)
+        self.added: list[tuple[str, Path]] = []
+        self._refused = refused
+
+    def add_adapter(self, name: str, folder: Path) -> None:
+        if name == self._refused:
+            raise ModelUnavailable(f"Adapter {name} is damaged.")
+        self.added.append((name, folder))
+        self._models = (*self._models, name)
+
+
+def adapter_in(home: Path, name: str, weights: bytes = b"1") -> Path:
+    folder = home / name
+    folder.mkdir(exist_ok=True)
+    (folder / "adapter_config.json").write_text("{}")
+    (folder / "adapter_model.safetensors").write_bytes(weights)
+    return folder
+
+
+def growing_router(home: Path, local: Growing) -> Router:
+    def found() -> dict[str, Path]:
+        return {folder.name: folder for folder in sorted(home.iterdir())}
+
+    return Router(lambda: ["base", *found()], lambda report: local, adapters=found)  # type: ignore[arg-type, return-value]
+
+
+def test_an_adapter_that_came_after_the_engine_is_loaded_when_it_is_first_asked_for(tmp_path: Path):
+    adapter_in(tmp_path, "old")
+    local = Growing("base", "old")
+    router = growing_router(tmp_path, local)
+    within(lambda: router.identity("old"))
+    assert local.added == []
+    folder = adapter_in(tmp_path, "new")
+    for _ in range(2):
+        assert router.identity("new").model == "new"
+    assert local.added == [("new", folder)]
+
+
+def test_an_adapter_that_was_replaced_under_its_name_is_loaded_anew(tmp_path: Path):
+    folder = adapter_in(tmp_path, "mine")
+    local = Growing("base", "mine")
+    router = growing_router(tmp_path, local)
+    within(lambda: router.identity("mine"))
+    adapter_in(tmp_path, "mine", b"other weights")
+    router.identity("mine")
+    assert local.added == [("mine", folder)]
+
+
+def test_an_adapter_that_is_gone_is_no_model_any_more(tmp_path: Path):
+    folder = adapter_in(tmp_path, "mine")
+    router = growing_router(tmp_path, Growing("base", "mine"))
+    within(lambda: router.identity("mine"))
+    folder.rename(tmp_path / "ours")
+    assert router.model_ids() == ["base", "ours"]
+    with pytest.raises(ModelUnavailable, match="no model mine"):
+        router.identity("mine")
+
+
+def test_an_adapter_that_cannot_be_used_says_why_and_the_others_answer(tmp_path: Path):
+    local = Growing("base", refused="bad")
+    router = growing_router(tmp_path, local)
+    within(lambda: router.identity("base"))
+    adapter_in(tmp_path, "bad")
+    with pytest.raises(ModelUnavailable, match="bad is damaged"):
+        router.identity("bad")
+    assert router.identity("base").model == "base"
