@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run test test-slow lint bench screenshots clean
+.PHONY: run test test-slow lint bench shipped-pair screenshots clean
 
 run: $(VENV)/.run-ready
 	MALLOC_ARENA_MAX=2 $(PY) app.py  # two heaps for all threads: a third less memory
@@ -21,6 +21,10 @@ lint: $(VENV)/.dev-ready
 
 bench: $(VENV)/.dev-ready
 	$(PY) -m tests.bench
+
+# How good the shipped adapters are, written into docs/embedded-model.md; after every change to them or to the judge.
+shipped-pair: $(VENV)/.dev-ready
+	$(PY) -m tests.bench.shipped_pair
 
 screenshots: $(VENV)/.dev-ready
 	$(PY) -m tests.browser.screenshots

@@ -101,6 +101,7 @@ def test_shipped_suites_come_first_and_drafts_are_not_listed(tmp_path):
     (tmp_path / "suites/.importing-x").mkdir()
     (tmp_path / "suites/.importing-x/suite.json").write_text("{}", encoding="utf-8")
     shipped = ["sample-tuning", "sample-test", "sample-borderline", "sample-general", "sample-regional"]
+    shipped += ["sample-tuning-more", "sample-intents", "sample-daily"]
     assert list_suites(tmp_path) == [*shipped, "mine"]
 
 
