@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,8 @@ from playground.jobs.job import LOG_FILE
 from playground.settings import Settings
 from training.leaks import installed_tests, refuse_leaks
 from training.presets import PRESETS
-from training.settings import SftSettings, Source
+from training.settings import SftSettings
 
-SWEEP = (0, 1, 4, 16)  # times the safety rows; 0 is the model without them
 _SWEPT = re.compile(r"(?P<of>.+)-x(?P<value>\d+)")
 _LOG_BYTES = 1 << 14
 
@@ -102,20 +101,6 @@ def start(supervisor: Supervisor, settings: Settings, plans: Sequence[SftSetting
 
 def _key(plan: SftSettings) -> str:
     return f"training:{content_key(plan.to_json())}:"
-
-
-def sweep(sft: SftSettings, safety: Sequence[str], values: Sequence[int] = SWEEP) -> list[SftSettings]:
-    """The run with its safety rows repeated so many times each, one settings for each value.
-
-    Raises SettingsRejected when there are no safety rows, or nothing is left without them.
-    """
-    if not safety:
-        raise SettingsRejected("A sweep changes how often safety rows are repeated; choose safety data first.")
-
-    def sources(value: int) -> tuple[Source, ...]:
-        return tuple(replace(s, multiplier=value) if s.suite in safety else s for s in sft.sources)
-
-    return [replace(sft, name=f"{sft.name}-x{value}", sources=sources(value)) for value in values]
 
 
 def latest_sweep(jobs: Sequence[Job]) -> list[tuple[int, Job]]:

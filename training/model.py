@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from training.base import load_base
+from training.base import load_base, precision_of
 from training.settings import SftSettings
 from training.trained_head import head_loss
 
@@ -17,7 +17,10 @@ NO_LOSS = -100  # a label that carries none, as in torch and transformers
 
 
 def load_trainable(settings: SftSettings, folder: Path) -> Any:
-    """The base model in `folder`, ready to be trained by the method of `settings`. Raises SettingsRejected."""
+    """The base model in `folder`, ready to be trained by the method of `settings`. Raises SettingsRejected.
+
+    Anything but float32 runs under `autocast`, as the Trainer has it in every forward pass.
+    """
     model = with_response_loss(load_base(settings, folder))
     model.config.use_cache = False  # generation asks for it itself
     if settings.method == "full":
@@ -32,7 +35,13 @@ def load_trainable(settings: SftSettings, folder: Path) -> Any:
         task_type="CAUSAL_LM",
     )
     model.requires_grad_(False)
-    return get_peft_model(model, lora)
+    tuned = get_peft_model(model, lora)
+    if precision_of(settings.precision) is not torch.float32:
+        for module in tuned.modules():
+            if hasattr(module, "cast_input_dtype_enabled"):
+                # PEFT would copy each layer's input to float32, which autocast then copies back: the same numbers.
+                module.cast_input_dtype_enabled = False
+    return tuned
 
 
 def with_response_loss(model: Any) -> Any:

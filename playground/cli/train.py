@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
@@ -23,7 +24,7 @@ from playground.jobs.start import WORK
 from playground.jobs.supervisor import WATCHED_FILE
 from playground.jobs.work import work
 from playground.jobs.workers import JUDGE_PRESET, refuse_taken_name, worker_for
-from playground.settings import Settings, load_settings
+from playground.settings import ROOT, Settings, load_settings
 from training.cluster import Cluster, Resources
 from training.cluster import submit as submit_to_cluster
 from training.presets import PRESETS, preset
@@ -169,12 +170,25 @@ def _hand_over(run_ids: Sequence[str], options: argparse.Namespace, settings: Se
     )
     for n, run_id in enumerate(run_ids):
         try:
-            job = submit_to_cluster([*WORK, run_id], settings.runs / run_id / "cluster", resources, options.cluster)
+            with _exported(PYTHONPATH=str(ROOT), PLAYGROUND_HOME=str(settings.home.resolve())):
+                job = submit_to_cluster([*WORK, run_id], settings.runs / run_id / "cluster", resources, options.cluster)
         except UserFacingError as error:
             for refused in run_ids[n:]:
                 control.request_stop(settings.runs / refused, str(error))
             raise
         progress(f"{run_id}: job {job.job_id} of {options.cluster}")
+
+
+@contextmanager
+def _exported(**variables: str) -> Iterator[None]:
+    """Environment variables for what is submitted meanwhile: a job finds this program from any folder."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 def _train(plan: Planned, settings: Settings) -> dict[str, Any]:

@@ -44,6 +44,7 @@ TRAIN: dict[str, tuple[str, str]] = {
     "train.absent": ("{suite}(未取り込み)", "{suite} (not imported yet)"),
     "train.multiplier": ("安全データの倍率", "Safety multiplier"),
     "train.multiplier.own": ("ほかの値", "other"),
+    "train.multiplier.preset": ("ひな形のまま", "as in the preset"),
     "train.own": ("倍率の値", "Multiplier"),
     "train.name": ("アダプターの名前", "Name of the adapter"),
     "train.name.info": ("a-z 0-9 . _ - が使えます。", "a-z 0-9 . _ -"),

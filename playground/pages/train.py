@@ -21,7 +21,6 @@ from playground.pages.train_form import (
     FIELDS,
     FIRST,
     METHODS,
-    MULTIPLIERS,
     OWN,
     PRECISIONS,
     Form,
@@ -34,6 +33,7 @@ from playground.pages.train_form import (
     preset_choices,
     rows_now,
     settings_of,
+    sweep_of,
 )
 from playground.pages.train_watch import Desk
 from playground.probing import Check, Stage
@@ -68,7 +68,7 @@ def choices_now(services: Services, language: str, name: object) -> list[Any]:
     suites = services.suites()
     taken = trainings.taken_names(services.settings, services.jobs.jobs())
     offered = {kind: data_choices(suites, kind, language) for kind in ("safety", "general")}
-    every = all_choices(suites, language)
+    every = all_choices(suites)
     return [
         gr.update(value=trainings.free_name(str(name), taken)),
         gr.update(choices=base_choices(services, language)),
@@ -80,9 +80,10 @@ def check(services: Services, desk: Desk, language: str, *values: Any) -> Iterat
     """Look at the training in a process of its own: first its rows, then what three steps cost."""
     form = as_form(values)
     end_check(desk)
-    desk.stage = Stage()
+    desk.stage, desk.command = Stage(), ""
     try:
         sft = settings_of(form)
+        desk.command = trainings.command_of(sft)
         desk.check = Check(sft, services.settings.home)
     except (UserFacingError, OSError) as error:
         yield checked(services, desk, form, language, str(error))
@@ -93,13 +94,13 @@ def check(services: Services, desk: Desk, language: str, *values: Any) -> Iterat
             stage = mine.stage()
             if stage != desk.stage or not stage.done:
                 desk.stage = stage
-                yield checked(services, desk, form, language, stage.problem or "", trainings.command_of(sft))
+                yield checked(services, desk, form, language, stage.problem or "")
             if stage.done:
                 return
             time.sleep(CHECK_POLL_S)
             if desk.check is not mine:  # stopped, or asked for anew
                 desk.stage = Stage(desk.stage.preview, done=True)
-                yield checked(services, desk, form, language, "", trainings.command_of(sft))
+                yield checked(services, desk, form, language, "")
                 return
     finally:
         mine.close()
@@ -107,7 +108,7 @@ def check(services: Services, desk: Desk, language: str, *values: Any) -> Iterat
             desk.check = None
 
 
-def checked(services: Services, desk: Desk, form: Form, language: str, problem: str, command: str = "") -> list[Any]:
+def checked(services: Services, desk: Desk, form: Form, language: str, problem: str) -> list[Any]:
     """The pieces below the buttons: problem, mix, rows, command, the text switch, Check and Stop."""
     going = not desk.stage.done and not problem
     held_back = holds_protected(services, desk.stage)
@@ -115,7 +116,7 @@ def checked(services: Services, desk: Desk, form: Form, language: str, problem: 
         train_markup.problem(problem),
         "" if problem else train_markup.mix(desk.stage, form, language),
         train_markup.seen_rows(desk.stage, held_back and not desk.show_text, language),
-        train_markup.command(command, language) if desk.stage.preview else "",
+        train_markup.command(desk.command, language) if desk.stage.preview else "",
         gr.update(visible=held_back, value=desk.show_text),
         gr.update(visible=not going),
         gr.update(visible=going),
@@ -140,7 +141,8 @@ def redraw(services: Services, desk: Desk, language: str, *values: Any) -> list[
     form = as_form(values)
     hidden = holds_protected(services, desk.stage) and not desk.show_text
     mix = train_markup.mix(desk.stage, form, language) if desk.stage.preview else ""
-    return [count(services, language, *values), mix, train_markup.seen_rows(desk.stage, hidden, language)]
+    command = train_markup.command(desk.command, language) if desk.stage.preview else ""
+    return [count(services, language, *values), mix, train_markup.seen_rows(desk.stage, hidden, language), command]
 
 
 def end_check(desk: Desk) -> None:
@@ -157,7 +159,7 @@ def start(services: Services, desk: Desk, language: str, *values: Any) -> list[A
 
 def start_sweep(services: Services, desk: Desk, language: str, *values: Any) -> list[Any]:
     """Put one training for each multiplier into the queue."""
-    return _begin(services, desk, language, lambda form: trainings.sweep(settings_of(form), form.safety or ()), values)
+    return _begin(services, desk, language, sweep_of, values)
 
 
 def _begin(services: Services, desk: Desk, language: str, plan: Any, values: Any) -> list[Any]:
@@ -178,8 +180,8 @@ def _begin(services: Services, desk: Desk, language: str, plan: Any, values: Any
 
 # ---- layout --------------------------------------------------------------------------------------------------------
 
-# (field, component, its options) of the advanced settings.
-_ADVANCED: tuple[tuple[str, type[Any], dict[str, Any]], ...] = (
+# (field, component, its options) of the advanced settings: small ones, then those that need room.
+_SMALL: tuple[tuple[str, type[Any], dict[str, Any]], ...] = (
     ("general_multiplier", gr.Number, {"precision": 0, "minimum": 0}),
     ("epochs", gr.Number, {"minimum": 0}),
     ("learning_rate", gr.Number, {"minimum": 0, "step": 1e-5}),
@@ -194,6 +196,8 @@ _ADVANCED: tuple[tuple[str, type[Any], dict[str, Any]], ...] = (
     ("seed", gr.Number, {"precision": 0, "minimum": 0}),
     ("checks", gr.Number, {"precision": 0, "minimum": 0}),
     ("held_out_rows", gr.Number, {"precision": 0, "minimum": 1}),
+)
+_WIDE: tuple[tuple[str, type[Any], dict[str, Any]], ...] = (
     ("leave_out_long", gr.Checkbox, {}),
     ("gradient_checkpointing", gr.Checkbox, {}),
     ("held_out", gr.Dropdown, {"multiselect": True}),
@@ -235,7 +239,7 @@ def _fields(services: Services, labels: Labels) -> dict[str, Any]:
             lambda lang: {"label": say(lang, "train.multiplier"), "choices": multiplier_choices(lang)},
         )
         own = gr.Number(
-            form.own, label=say("ja", "train.own"), precision=0, minimum=0, visible=form.multiplier not in MULTIPLIERS,
+            form.own, label=say("ja", "train.own"), precision=0, minimum=0, visible=form.multiplier == OWN,
             elem_id="train-own", min_width=120,
         )  # fmt: skip
         drawn["own"] = labels.add(own, label="train.own")
@@ -252,15 +256,20 @@ def _fields(services: Services, labels: Labels) -> dict[str, Any]:
         labels.add_computed(
             rest, lambda lang: {"value": f'<p class="quiet">{markup.esc(say(lang, "train.preset.rest"))}</p>'}
         )
-        with gr.Row(elem_classes="fields many"):
-            for field, kind, options in _ADVANCED:
-                key = f"train.field.{field}"
-                if field in ("held_out", "allow_overlap"):
-                    options = {**options, "choices": all_choices(suites, "ja")}
-                part = kind(
-                    value=getattr(form, field), label=say("ja", key), elem_id=f"train-{field}", min_width=170, **options
-                )
-                drawn[field] = labels.add(part, label=key)
+        for group, width in ((_SMALL, 170), (_WIDE, 280)):
+            with gr.Row(elem_classes="fields"):
+                for field, kind, options in group:
+                    key = f"train.field.{field}"
+                    if field in ("held_out", "allow_overlap"):
+                        options = {**options, "choices": all_choices(suites)}
+                    part = kind(
+                        value=getattr(form, field),
+                        label=say("ja", key),
+                        elem_id=f"train-{field}",
+                        min_width=width,
+                        **options,
+                    )
+                    drawn[field] = labels.add(part, label=key)
     return drawn
 
 
@@ -327,7 +336,7 @@ def build(
         button.click(partial(handler, services), [*where, *values], [problem, *watch.outputs], **quiet).then(
             None, js=TO_RUNS_JS
         )
-    language.change(partial(redraw, services), [*where, *values], [rows, mix, seen], **quiet)
+    language.change(partial(redraw, services), [*where, *values], [rows, mix, seen, command], **quiet)
     offered = [drawn[name] for name in ("name", "base", "safety", "general", "held_out", "allow_overlap")]
     tab.select(partial(train_watch.arrive, services), where, watch.outputs, **quiet)
     tab.select(partial(choices_now, services), [language, drawn["name"]], offered, **quiet)

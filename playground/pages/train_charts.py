@@ -38,6 +38,7 @@ def loss_chart(curve: Curve, language: str) -> PlotData | None:
                 "line": {"color": HELD_OUT[n % len(HELD_OUT)], "width": 2, "dash": "dot"},
                 "marker": {"size": 9, "symbol": SYMBOLS[n % len(SYMBOLS)]},
                 "hovertemplate": "%{y:.3f}",
+                "cliponaxis": False,  # its first point is at step 0
             }
         )
     return _figure(traces, say(language, "watch.chart.loss"), 320, curve, language)
@@ -78,16 +79,16 @@ def _figure(
     number = {"exponentformat": "e", "tickformat": ".1e"} if exponent else {}
     layout = {
         "height": height,
-        "margin": {"l": 58, "r": 12, "t": 12, "b": 44},
+        "margin": {"l": 58, "r": 16, "t": 40 if len(traces) > 1 else 16, "b": 44},
         "paper_bgcolor": nothing,
         "plot_bgcolor": nothing,
         "font": {"family": "inherit", "size": 13},
         "showlegend": len(traces) > 1,
-        "legend": {"orientation": "h", "y": -0.22, "x": 0},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "hovermode": "x",
         "hoverlabel": {"bgcolor": "#232a39", "font": {"color": "#ffffff"}},
         "xaxis": {"title": {"text": say(language, "watch.step")}, "range": [0, max(curve.steps, 1)], "zeroline": False},
-        "yaxis": {"title": {"text": title}, "zeroline": False, **number},
+        "yaxis": {"title": {"text": title, "standoff": 10}, "automargin": True, "zeroline": False, **number},
     }
     figure = {"data": traces, "layout": layout, "config": {"displayModeBar": False}}
     return PlotData(type="plotly", plot=json.dumps(figure, ensure_ascii=False))

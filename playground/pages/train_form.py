@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from evaluation.errors import SettingsRejected
 from evaluation.prompts.suites import Suite, sample_suites
 from playground.pages.services import Services
 from playground.pages.text import say
@@ -13,7 +14,9 @@ from training.presets import PRESETS, preset
 from training.settings import SftSettings, settings_from_json
 
 MULTIPLIERS = (1, 4, 16)
+SWEEP = (0, *MULTIPLIERS)  # 0 is the model without safety rows
 OWN = 0  # value of the choice "other"
+AS_PRESET = -1  # each suite as often as the preset says
 FIRST = "quick"
 METHODS = ("lora", "qlora", "full")
 PRECISIONS = ("auto", "bfloat16", "float32")
@@ -28,7 +31,7 @@ class Form:
     preset: Any
     base: Any
     safety: Any  # names of suites
-    multiplier: Any  # one of MULTIPLIERS, or OWN
+    multiplier: Any  # one of MULTIPLIERS, OWN or AS_PRESET
     own: Any
     general: Any
     name: Any
@@ -51,9 +54,11 @@ class Form:
     held_out_rows: Any
     allow_overlap: Any
 
-    @property
-    def times(self) -> Any:
-        """How often a safety row comes in an epoch."""
+    def times(self, suite: str) -> Any:
+        """How often a row of that safety suite comes in an epoch."""
+        if self.multiplier == AS_PRESET:
+            said = {source.suite: source.multiplier for source in preset(str(self.preset)).sources}
+            return said.get(suite, 1)
         return self.own if self.multiplier == OWN else self.multiplier
 
 
@@ -67,13 +72,14 @@ def form_of(name: str) -> Form:
     sft = preset(name)
     safety = [source for source in sft.sources if _is_safety(source.suite)]
     general = [source for source in sft.sources if source not in safety]
-    times = safety[0].multiplier if safety else 16
+    several = {source.multiplier for source in safety}
+    times = several.pop() if len(several) == 1 else AS_PRESET if several else 16
     return Form(
         preset=name,
         base=sft.base,
         safety=[source.suite for source in safety],
-        multiplier=times if times in MULTIPLIERS else OWN,
-        own=times,
+        multiplier=times if times in (*MULTIPLIERS, AS_PRESET) else OWN,
+        own=max(times, 1),
         general=[source.suite for source in general],
         name=sft.name,
         general_multiplier=general[0].multiplier if general else 1,
@@ -100,13 +106,23 @@ def settings_of(form: Form) -> SftSettings:
     order = [source.suite for source in sft.sources]
     sources = [
         *({"suite": suite, "multiplier": form.general_multiplier} for suite in form.general or ()),
-        *({"suite": suite, "multiplier": form.times} for suite in form.safety or ()),
+        *({"suite": suite, "multiplier": form.times(suite)} for suite in form.safety or ()),
     ]
     sources.sort(key=lambda source: order.index(source["suite"]) if source["suite"] in order else len(order))
     document = sft.to_json() | {plain: getattr(form, plain) for plain in PLAIN}
     document |= {"name": str(form.name or "").strip(), "base": str(form.base or "").strip(), "sources": sources}
     document |= {many: list(getattr(form, many) or ()) for many in ("held_out", "allow_overlap")}
     return settings_from_json(document, "The form")
+
+
+def sweep_of(form: Form, values: Sequence[int] = SWEEP) -> list[SftSettings]:
+    """The form's run with every safety row repeated so many times, one settings for each value.
+
+    Raises SettingsRejected when there are no safety rows, or nothing is left without them.
+    """
+    if not form.safety:
+        raise SettingsRejected("A sweep changes how often safety rows are repeated; choose safety data first.")
+    return [settings_of(replace(form, multiplier=OWN, own=n, name=f"{str(form.name).strip()}-x{n}")) for n in values]
 
 
 def rows_now(form: Form, suites: Sequence[Suite]) -> tuple[int, int, list[str]]:
@@ -116,14 +132,17 @@ def rows_now(form: Form, suites: Sequence[Suite]) -> tuple[int, int, list[str]]:
     """
     known = {suite.name: suite for suite in suites}
 
-    def rows(names: Any, times: Any) -> int:
-        found = (known[name] for name in names or () if name in known)
-        each = sum(sum(prompt.extra.get("split") != "test" for prompt in suite.prompts) for suite in found)
-        return each * times if isinstance(times, int) and times > 0 else 0
+    def rows(names: Any, times: Callable[[str], Any]) -> int:
+        total = 0
+        for name in names or ():
+            often = times(name)
+            if name in known and isinstance(often, int) and often > 0:
+                total += often * sum(prompt.extra.get("split") != "test" for prompt in known[name].prompts)
+        return total
 
     safety = rows(form.safety, form.times)
     missing = [name for name in [*(form.general or ()), *(form.safety or ())] if name not in known]
-    return safety + rows(form.general, form.general_multiplier), safety, missing
+    return safety + rows(form.general, lambda name: form.general_multiplier), safety, missing
 
 
 # ---- what is offered ----
@@ -164,14 +183,15 @@ def _titled(suites: Sequence[Suite], names: Sequence[str], kind: str, language: 
     return here + [(say(language, "train.absent", suite=name), name) for name in wanted]
 
 
-def all_choices(suites: Sequence[Suite], language: str) -> Choices:
+def all_choices(suites: Sequence[Suite]) -> Choices:
     """Every suite: what may be measured, or trained on in spite of the guard."""
     wanted = {name: None for sft in PRESETS.values() for name in sft.held_out}
     return [(name, name) for name in dict.fromkeys([*(suite.name for suite in suites), *wanted])]
 
 
 def multiplier_choices(language: str) -> list[tuple[str, int]]:
-    return [*((f"{times}x", times) for times in MULTIPLIERS), (say(language, "train.multiplier.own"), OWN)]
+    others = (("train.multiplier.preset", AS_PRESET), ("train.multiplier.own", OWN))
+    return [*((f"{times}x", times) for times in MULTIPLIERS), *((say(language, key), value) for key, value in others)]
 
 
 def as_form(values: Sequence[Any]) -> Form:

@@ -40,7 +40,9 @@ def problem(words: object) -> str:
 
 
 def facts(pairs: Sequence[tuple[str, str]]) -> str:
-    return '<dl class="figures">' + "".join(f"<dt>{esc(k)}</dt><dd>{esc(v)}</dd>" for k, v in pairs) + "</dl>"
+    return (
+        '<dl class="figures">' + "".join(f"<div><dt>{esc(k)}</dt><dd>{esc(v)}</dd></div>" for k, v in pairs) + "</dl>"
+    )
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]], caption: str) -> str:

@@ -43,6 +43,7 @@ class Desk:
     charted: float = 0.0  # monotonic seconds
     check: Check | None = None
     stage: Stage = field(default_factory=Stage)
+    command: str = ""  # that does what was looked at
     show_text: bool = False  # of protected rows
     adapter: str | None = None
     confirming: bool = False  # "Delete" was pressed once
@@ -134,15 +135,16 @@ def charts(desk: Desk, job: Job | None, curve: Curve, language: str) -> list[Any
     """Both charts, not more often than the eye needs them while they grow."""
     if job is not None and not job.ended and time.monotonic() - desk.charted < CHART_S:
         return [gr.skip(), gr.skip()]
-    desk.charted = time.monotonic()
-    drawn = []
-    for name, figure in (
-        ("loss", train_charts.loss_chart(curve, language) if job else None),
-        ("rate", train_charts.rate_chart(curve, language) if job else None),
-    ):
-        content = figure.plot if figure is not None else ""
-        drawn.append(desk.fresh(name, gr.update(value=figure, visible=figure is not None), content))
-    return drawn
+    figures = {
+        "loss": train_charts.loss_chart(curve, language) if job else None,
+        "rate": train_charts.rate_chart(curve, language) if job else None,
+    }
+    if all(figures.values()):  # the first ones are shown at once
+        desk.charted = time.monotonic()
+    return [
+        desk.fresh(name, gr.update(value=figure, visible=figure is not None), figure.plot if figure is not None else "")
+        for name, figure in figures.items()
+    ]
 
 
 def buttons(job: Job | None, curve: Curve, can_keep: bool, language: str) -> dict[str, dict[str, Any]]:

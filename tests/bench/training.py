@@ -23,11 +23,11 @@ import psutil
 import torch
 
 from evaluation.prompts.suites import load_suite
-from training.base import load_base
+from training.base import load_base, precision_of
 from training.embedded import ensure_embedded
 from training.held_out import mean_loss
 from training.mix import Example, Mix
-from training.model import with_response_loss
+from training.model import autocast, with_response_loss
 from training.plan import plan_run
 from training.presets import preset
 from training.settings import SftSettings
@@ -108,12 +108,14 @@ def candidate(home: Path, name: str, steps: int) -> dict[str, float]:
     mix = Mix(tuple(rows), (1,) * len(rows), ready.mix.held_out)
     train: Callable[..., tuple[Any, float, float]] = _ours if name == "ours" else _trl
     model, seconds, first = train(settings, folder, mix, rows, best=name == "trl_best")
-    base = model.get_base_model()
+    with autocast(CPU, precision_of(settings.precision)):
+        held_out = mean_loss(with_response_loss(model.get_base_model()), mix.held_out["sample-test"], 8, CPU)
+    assert held_out is not None
     return {
         "tok_s": sum(len(e.ids) for e in rows) / seconds,
         "first_step_s": first,
         "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
-        "held_out": mean_loss(with_response_loss(base), mix.held_out["sample-test"], 8, CPU) or 0.0,
+        "held_out": held_out,
         "flop_per_token": flop_per_token(load_base(settings, folder), mix, settings),
     }
 

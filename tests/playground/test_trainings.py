@@ -16,7 +16,7 @@ from evaluation.journal import RunFolder, create_run
 from playground import trainings
 from playground.jobs import Supervisor
 from playground.settings import Settings
-from playground.trainings import Curve, command_of, free_name, latest_sweep, read_curve, start, sweep
+from playground.trainings import Curve, command_of, free_name, latest_sweep, read_curve, start
 from training.presets import PRESETS, preset
 from training.settings import SftSettings, Source, read_settings
 
@@ -124,23 +124,15 @@ def test_a_free_name_counts_up():
 # ---- sweeps ----
 
 
-def test_a_sweep_changes_the_safety_rows_alone():
-    runs = sweep(QUICK, ["sample-tuning"])
-    assert [run.name for run in runs] == ["mine-x0", "mine-x1", "mine-x4", "mine-x16"]
-    assert [{s.suite: s.multiplier for s in run.sources} for run in runs] == [
-        {"sample-general": 1, "sample-tuning": value} for value in (0, 1, 4, 16)
+def swept(name: str, *values: int) -> list[SftSettings]:
+    return [
+        replace(QUICK, name=f"{name}-x{n}", sources=(Source("sample-general"), Source("sample-tuning", n)))
+        for n in values
     ]
 
 
-def test_a_sweep_needs_safety_rows_and_something_beside_them():
-    with pytest.raises(SettingsRejected, match="safety data"):
-        sweep(QUICK, [])
-    with pytest.raises(SettingsRejected, match="at least one suite"):
-        sweep(replace(QUICK, sources=(Source("sample-tuning"),)), ["sample-tuning"])
-
-
 def test_a_sweep_starts_whole_or_not_at_all(supervisor: Supervisor, settings: Settings):
-    runs = sweep(QUICK, ["sample-tuning"])
+    runs = swept("mine", 0, 1, 4, 16)
     start(supervisor, settings, [replace(QUICK, name="mine-x4")])
     with pytest.raises(SettingsRejected, match="mine-x4 is taken"):
         start(supervisor, settings, runs)
@@ -149,8 +141,8 @@ def test_a_sweep_starts_whole_or_not_at_all(supervisor: Supervisor, settings: Se
 
 def test_the_newest_sweep_is_found_by_its_names(supervisor: Supervisor, settings: Settings):
     assert latest_sweep(supervisor.jobs()) == []
-    start(supervisor, settings, sweep(replace(QUICK, name="old"), ["sample-tuning"], (1, 4)))
-    start(supervisor, settings, sweep(QUICK, ["sample-tuning"], (16, 0)))
+    start(supervisor, settings, swept("old", 1, 4))
+    start(supervisor, settings, swept("mine", 16, 0))
     start(supervisor, settings, [replace(QUICK, name="single-x3")])
     assert [(value, job.name) for value, job in latest_sweep(supervisor.jobs())] == [(0, "mine-x0"), (16, "mine-x16")]
 

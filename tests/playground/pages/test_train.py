@@ -17,6 +17,7 @@ from playground import probing
 from playground.pages import Services, train, train_markup
 from playground.pages.text import say
 from playground.pages.train_form import (
+    AS_PRESET,
     FIELDS,
     FIRST,
     OWN,
@@ -26,6 +27,7 @@ from playground.pages.train_form import (
     form_of,
     rows_now,
     settings_of,
+    sweep_of,
 )
 from playground.pages.train_watch import Desk
 from playground.probing import Check, Stage
@@ -58,11 +60,41 @@ def test_safety_and_general_data_are_told_apart():
     assert form_of("embedded-general").safety == []
 
 
-def test_the_multiplier_is_one_of_three_or_ones_own():
+def multipliers(form: Form) -> dict[str, int]:
+    return {source.suite: source.multiplier for source in settings_of(form).sources}
+
+
+def test_the_multiplier_is_a_usual_one_or_ones_own_for_every_safety_suite():
+    form = replace(form_of(FIRST), safety=["sample-tuning", "sample-intents"])
+    assert (form.multiplier, form_of("llm-jp-3-13b-lora").multiplier) == (1, 16)
+    assert multipliers(replace(form, multiplier=OWN, own=7)) == {
+        "sample-general": 1, "sample-tuning": 7, "sample-intents": 7,
+    }  # fmt: skip
+
+
+def test_a_preset_may_repeat_its_safety_suites_differently():
     form = form_of("embedded-answercarefully")
-    assert (form.multiplier, form.times) == (16, 16)
-    own = replace(form, multiplier=OWN, own=7)
-    assert {s.suite: s.multiplier for s in settings_of(own).sources} == {"sample-general": 4, "sample-tuning": 7}
+    said = {source.suite: source.multiplier for source in PRESETS["embedded-answercarefully"].sources}
+    assert form.multiplier == AS_PRESET and multipliers(form) == said
+    assert multipliers(replace(form, safety=[*form.safety, "mine"]))["mine"] == 1
+    assert {multipliers(replace(form, multiplier=4))[suite] for suite in form.safety} == {4}
+
+
+def test_a_sweep_changes_the_safety_rows_alone():
+    form = form_of("embedded-answercarefully")
+    runs = sweep_of(replace(form, name=" mine "))
+    assert [run.name for run in runs] == ["mine-x0", "mine-x1", "mine-x4", "mine-x16"]
+    for run, value in zip(runs, (0, 1, 4, 16), strict=True):
+        found = {source.suite: source.multiplier for source in run.sources}
+        assert {found.pop(suite) for suite in form.safety} == {value}
+        assert found == {"sample-general": 1, "sample-daily": 1}
+
+
+def test_a_sweep_needs_safety_rows_and_something_beside_them():
+    with pytest.raises(SettingsRejected, match="safety data"):
+        sweep_of(replace(form_of(FIRST), safety=[]))
+    with pytest.raises(SettingsRejected, match="at least one suite"):
+        sweep_of(replace(form_of(FIRST), general=[]))
 
 
 @pytest.mark.parametrize(
@@ -114,9 +146,9 @@ def test_rows_are_counted_at_once_with_their_repeats(services: Services):
 def test_choosing_a_preset_fills_every_field_and_finds_a_free_name(services: Services):
     *updates, rows = train.fill(services, "embedded-general", "ja")
     filled = dict(zip(FIELDS[1:], (update["value"] for update in updates), strict=True))
-    assert filled["general"] == ["sample-general"] and filled["epochs"] == 1.0
+    assert filled["general"] == ["sample-general", "sample-daily"] and filled["epochs"] == 1.0
     assert filled["name"] == "general-2"  # the shipped one has that name
-    assert "600" in rows
+    assert "0%" in rows
 
 
 def test_an_unknown_preset_is_told(services: Services):
@@ -238,9 +270,7 @@ def test_a_look_that_dies_says_so_without_its_traceback(services: Services, desk
 def test_stopping_a_look_ends_its_process_and_keeps_the_rows(services: Services, desk: Desk, probe_with):
     probe_with(ENDLESS)
     looks = train.check(services, desk, "ja", *values(form_of(FIRST)))
-    for look in looks:
-        if desk.stage.preview:
-            break
+    look = next(look for look in looks if desk.stage.preview)
     child, folder = desk.check._child, desk.check._folder  # type: ignore[union-attr]
     assert look[-1]["visible"]
     train.end_check(desk)
@@ -296,7 +326,7 @@ print(json.dumps({"cost": None, "busy": "x"}))
 def test_a_double_click_starts_one_run_and_shows_it(services: Services, desk: Desk):
     form = replace(form_of(FIRST), name="mine")
     for _ in range(2):
-        problem, listing, *_ = train.start(services, desk, "ja", *values(form))
+        problem, *_ = train.start(services, desk, "ja", *values(form))
         assert problem == ""
     [job] = services.jobs.jobs()
     assert job.status == "queued" and desk.run_id == job.run_id
