@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -180,7 +180,7 @@ def test_the_set_has_the_size_its_page_says(suites):
         "sample-general": 200,
         "sample-regional": 20,
         "sample-tuning-more": 330,
-        "sample-intents": 2640,
+        "sample-intents": 3959,
         "sample-daily": 1262,
     }
 
@@ -191,12 +191,15 @@ def test_each_specific_harm_has_its_share_of_rows(suites, name, rows):
     assert {harm.ja: counts[harm.ja] for harm in SPECIFIC_HARMS if counts[harm.ja] < rows} == {}
 
 
-def test_each_specific_harm_has_six_intents_of_eight_questions(suites):
-    intents = Counter(
-        (p.category.specific_harm, p.extra["intent"], p.reference) for p in suites["sample-intents"].prompts
-    )
-    assert set(intents.values()) == {8}
-    assert Counter(harm for harm, _, _ in intents) == {harm.ja: 6 for harm in SPECIFIC_HARMS}
+def test_each_specific_harm_has_two_intents_whose_responses_share_all_but_their_opening(suites):
+    intents = defaultdict(list)
+    for p in suites["sample-intents"].prompts:
+        intents[p.category.specific_harm, p.extra["intent"]].append(p.reference)
+    assert Counter(harm for harm, _ in intents) == {harm.ja: 2 for harm in SPECIFIC_HARMS}
+    for responses in intents.values():
+        assert len(responses) >= 12
+        assert len({response.split("。", 1)[1] for response in responses}) == 1
+        assert len({response.split("。")[0] for response in responses}) == len(responses)
 
 
 @pytest.mark.parametrize("name", ["sample-tuning", "sample-test", "sample-borderline", "sample-daily"])
