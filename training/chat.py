@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,6 +77,14 @@ class ChatFormat:
             ids = after
         return TrainingTokens(ids, trained_on)
 
+    def training_tokens_of(self, conversations: Sequence[Sequence[Message]]) -> list[TrainingTokens]:
+        """`training_tokens` of each conversation; many are encoded together, on all cores."""
+        if self.template is not None or not conversations:
+            return [self.training_tokens(messages) for messages in conversations]
+        pieces = [_llm_jp_pieces(messages, None) for messages in conversations]
+        encoded = iter(self._plain_each([text for one in pieces for text, _ in one]))
+        return [self._joined([(next(encoded), loss) for _, loss in one]) for one in pieces]
+
     def text_ids(self, text: str) -> list[int]:
         """Token ids of a text on its own, with the beginning-of-text token where there is one."""
         bos = self._tokenizer.bos_token_id
@@ -104,31 +112,42 @@ class ChatFormat:
         return list(ids)
 
     def _llm_jp(self, messages: Sequence[Message], system_prompt: str | None) -> TrainingTokens:
-        ids: list[int] = []
-        trained_on: list[bool] = []
+        pieces = _llm_jp_pieces(messages, system_prompt)
+        return self._joined([(self._plain(text), loss) for text, loss in pieces])
 
-        def add(pieces: list[int], *, loss: bool) -> None:
-            ids.extend(pieces)
-            trained_on.extend([loss] * len(pieces))
-
+    def _joined(self, pieces: Iterable[tuple[list[int], bool]]) -> TrainingTokens:
+        """Pieces of the LLM-jp format with what stands before the first and after each reply."""
         bos, eos = self._tokenizer.bos_token_id, self._tokenizer.eos_token_id
         if eos is None:
             raise SettingsRejected(
                 "This model's tokenizer has no end-of-text token, so no reply could end; choose another."
             )
-        if bos is not None:
-            add([bos], loss=False)
-        pending = LLM_JP_SYSTEM if system_prompt is None else system_prompt
-        for message in messages:
-            if message.role == "assistant":
-                add([*self._plain(message.content), eos], loss=True)
-            elif message.role == "user":
-                add(self._plain(pending + _USER + message.content + _ASSISTANT), loss=False)
-                pending = ""
-            else:
-                pending = message.content
+        ids: list[int] = [] if bos is None else [bos]
+        trained_on = [False] * len(ids)
+        for piece, loss in pieces:
+            ids += [*piece, eos] if loss else piece
+            trained_on += [loss] * (len(piece) + loss)
         return TrainingTokens(ids, trained_on)
 
     def _plain(self, text: str) -> list[int]:
+        return self._plain_each([text])[0]
+
+    def _plain_each(self, texts: Sequence[str]) -> list[list[int]]:
         with self._lock:
-            return list(self._tokenizer(text, add_special_tokens=False, split_special_tokens=True).input_ids)
+            encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
+        return [list(ids) for ids in encoded.input_ids]
+
+
+def _llm_jp_pieces(messages: Sequence[Message], system_prompt: str | None) -> list[tuple[str, bool]]:
+    """The texts between the markers, and whether each is a reply, which carries loss."""
+    pieces: list[tuple[str, bool]] = []
+    pending = LLM_JP_SYSTEM if system_prompt is None else system_prompt
+    for message in messages:
+        if message.role == "assistant":
+            pieces.append((message.content, True))
+        elif message.role == "user":
+            pieces.append((pending + _USER + message.content + _ASSISTANT, False))
+            pending = ""
+        else:
+            pending = message.content
+    return pieces

@@ -146,15 +146,14 @@ def _examples(
     prompts: Sequence[Prompt], suite: str, settings: SftSettings, chat: ChatFormat, warnings: list[str]
 ) -> list[Example]:
     made, long = [], []
-    for prompt in prompts:
-        row = example(prompt, suite, chat)
+    for row in examples(prompts, suite, chat):
         if len(row.ids) <= settings.max_length:
             made.append(row)
         elif settings.leave_out_long:
-            long.append(prompt.id)
+            long.append(row.prompt_id)
         else:
             raise SettingsRejected(
-                f"Row {prompt.id} of {suite} has {len(row.ids)} tokens, over max_length {settings.max_length}; "
+                f"Row {row.prompt_id} of {suite} has {len(row.ids)} tokens, over max_length {settings.max_length}; "
                 "raise max_length, set leave_out_long, or shorten the row."
             )
     if long:
@@ -162,10 +161,13 @@ def _examples(
     return made
 
 
-def example(prompt: Prompt, suite: str, chat: ChatFormat) -> Example:
-    """One row as tokens. Raises SettingsRejected when it cannot be trained on."""
-    tokens = chat.training_tokens(conversation_of(prompt, suite))
-    return Example(prompt.id, suite, tuple(tokens.ids), tuple(tokens.trained_on))
+def examples(prompts: Sequence[Prompt], suite: str, chat: ChatFormat) -> list[Example]:
+    """Rows as tokens, in order. Raises SettingsRejected when one cannot be trained on."""
+    tokens = chat.training_tokens_of([conversation_of(prompt, suite) for prompt in prompts])
+    return [
+        Example(prompt.id, suite, tuple(row.ids), tuple(row.trained_on))
+        for prompt, row in zip(prompts, tokens, strict=True)
+    ]
 
 
 def conversation_of(prompt: Prompt, suite: str) -> tuple[Message, ...]:

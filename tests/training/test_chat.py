@@ -154,3 +154,11 @@ def test_another_template_is_another_identity():
     plain, templated = tiny_tokenizer(), tiny_tokenizer()
     templated.chat_template = PLAIN_TEMPLATE
     assert ChatFormat(plain).sha256 != ChatFormat(templated).sha256
+
+
+@pytest.mark.parametrize("template", [None, PLAIN_TEMPLATE], ids=["llm-jp format", "own template"])
+def test_many_conversations_encoded_together_are_each_as_alone(template):
+    chat = ChatFormat(tiny_tokenizer(template))
+    conversations = [[USER, REPLY], [Message("user", "長い問いです"), Message("assistant", "</s>はい")], [USER, REPLY]]
+    assert chat.training_tokens_of(conversations) == [chat.training_tokens(one) for one in conversations]
+    assert chat.training_tokens_of([]) == []

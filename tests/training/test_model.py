@@ -10,7 +10,7 @@ from evaluation.types import Message, Prompt
 from tests.tiny import FAMILIES, TEMPLATE, tiny_model, tiny_tokenizer
 from training.chat import ChatFormat
 from training.held_out import held_out_losses, mean_loss
-from training.mix import Example, example
+from training.mix import Example, examples
 from training.model import summed_loss, trained_tokens, with_response_loss
 from training.plan import collate
 
@@ -30,7 +30,7 @@ def model(request):
 
 
 def row(prompt: Prompt, template: str | None = None) -> Example:
-    return example(prompt, "s", ChatFormat(tiny_tokenizer(template)))
+    return examples([prompt], "s", ChatFormat(tiny_tokenizer(template)))[0]
 
 
 def by_hand(model, example: Example) -> torch.Tensor:

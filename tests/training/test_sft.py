@@ -91,14 +91,14 @@ def test_the_loss_before_is_the_bases_own(trained, base):
 
     from training.chat import ChatFormat
     from training.held_out import mean_loss
-    from training.mix import example
+    from training.mix import examples
     from training.model import with_response_loss
 
     result, _ = trained
     model = with_response_loss(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32))
     from tiny_runs import ROWS
 
-    rows = [example(p, "test", ChatFormat(AutoTokenizer.from_pretrained(base))) for p in ROWS["test"]]
+    rows = examples(ROWS["test"], "test", ChatFormat(AutoTokenizer.from_pretrained(base)))
     assert result.loss_before["test"] == pytest.approx(mean_loss(model, rows, 1, torch.device("cpu")), rel=0.01)
 
 
