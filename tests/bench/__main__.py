@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from tests.bench import app_cost, decoding, start_up, training
+from tests.bench import app_cost, decoding, start_up, supervision, training
 
 REPEATS = 5
 TRAININGS = 3  # of each candidate: TRL's defaults take minutes
@@ -24,6 +24,7 @@ def main() -> int:
     decode = decoding.measure(home, REPEATS)
     start = start_up.measure(home, REPEATS)
     cost = app_cost.measure(home, REPEATS)
+    supervised = supervision.measure(REPEATS)
     trained = training.measure(home, TRAININGS)
     rows = [
         _row(
@@ -53,6 +54,7 @@ def main() -> int:
         _row("Peak memory of training / of TRL's defaults", trained["peak_over_default"], "≤ 1"),
         _row("Start of training to its first logged step, seconds", trained["ours_first_step_s"], "≤ 15"),
         _row("Training's share of the processor's bfloat16 peak", trained["share_of_peak"], ""),
+        _row("Supervision of a training, percent of one core", [100 * share for share in supervised["all"]], "≤ 1"),
     ]
     absolute = [
         _row("`model.generate`, bfloat16, tokens/s", decode["generate_tok_s"], ""),
