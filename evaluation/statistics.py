@@ -58,6 +58,64 @@ def wilson(hits: int, of: int) -> Interval:
     return Interval(hits / of, float(low), float(high))
 
 
+def clustered_share(hits: Sequence[int], of: Sequence[int]) -> Interval:
+    """Share over the Prompts of `hits[i]` out of `of[i]` Responses; Wilson's interval where each has one.
+
+    Several Responses to one Prompt resemble each other, so they count as fewer: Wilson's interval at the sample size
+    that one Response a Prompt would need for the same spread (Kish's design effect with Korn and Graubard's t for few
+    clusters; Franco et al. 2019, doi:10.1093/jssam/smy019, compare it with others).
+    """
+    from scipy import stats
+    from statsmodels.stats.proportion import proportion_confint
+
+    inside, size = _clusters(hits, of)
+    total, clusters = float(size.sum()), len(size)
+    if total == clusters:
+        return wilson(int(inside.sum()), clusters)
+    share = float(inside.sum()) / total
+    if clusters < 2:
+        return Interval(share)
+    # Without spread there is nothing to learn from: then every further Response to a Prompt counts as no news.
+    spread = 0 < share < 1
+    effective = min(total, share * (1 - share) / _ratio_variance(inside, size)) if spread else float(clusters)
+    effective *= float(stats.norm.ppf((1 + LEVEL) / 2) / stats.t.ppf((1 + LEVEL) / 2, clusters - 1)) ** 2
+    low, high = proportion_confint(share * effective, effective, alpha=1 - LEVEL, method="wilson")
+    return Interval(share, float(low), float(high))
+
+
+def clustered_mean(sums: Sequence[float], of: Sequence[int]) -> Interval:
+    """Mean over the Prompts of `of[i]` scores that sum to `sums[i]`, with Student's t interval over the Prompts.
+
+    With one score a Prompt it is the usual t interval; otherwise that of a least-squares mean with cluster-robust
+    errors. No interval below two Prompts or without spread, which says nothing about the spread.
+    """
+    from scipy import stats
+
+    inside, size = _clusters(sums, of)
+    if not len(size):
+        return UNDEFINED
+    mean = float(inside.sum() / size.sum())
+    variance = _ratio_variance(inside, size) if len(size) > 1 else 0.0
+    if variance < 1e-18:
+        return Interval(mean)
+    low, high = stats.t.interval(LEVEL, len(size) - 1, loc=mean, scale=math.sqrt(variance))
+    return Interval(mean, float(low), float(high))
+
+
+def _clusters(sums: Sequence[float], of: Sequence[int]) -> tuple[Floats, Floats]:
+    """Sums and sizes of the clusters that have anything. Raises ValueError for sequences of different length."""
+    if len(sums) != len(of):
+        raise ValueError("Every cluster needs its sum and its size.")
+    size = np.asarray(of, dtype=np.float64)
+    return np.asarray(sums, dtype=np.float64)[size > 0], size[size > 0]
+
+
+def _ratio_variance(sums: Floats, of: Floats) -> float:
+    """Variance of sum(sums) / sum(of) when the clusters were drawn at random."""
+    rest = sums - of * (sums.sum() / of.sum())
+    return float(len(of) / (len(of) - 1) * (rest @ rest) / of.sum() ** 2)
+
+
 # ---- agreement and correlation -------------------------------------------------------------------------------------
 
 
@@ -192,6 +250,25 @@ def mcnemar(only_first: int, only_second: int) -> float:
     from statsmodels.stats.contingency_tables import mcnemar as test
 
     return float(test([[0, only_first], [only_second, 0]], exact=True).pvalue)
+
+
+def sign_flip(changes: Sequence[int]) -> float:
+    """Two-sided p-value of the exact sign-flip test: `changes[i]` is how many more Responses to Prompt i hold the trait.
+
+    When the two models do not differ, each Prompt's change is as likely with the other sign; the distribution of the
+    sum over all signs is computed, not drawn. With one Response a Prompt it is the exact McNemar test.
+    """
+    sizes = [abs(int(change)) for change in changes if change]
+    middle = sum(sizes)
+    chances = np.zeros(2 * middle + 1)  # of each sum from -middle to middle
+    chances[middle] = 1.0
+    for size in sizes:
+        flipped = np.zeros_like(chances)
+        flipped[size:] += chances[: len(chances) - size] / 2
+        flipped[: len(chances) - size] += chances[size:] / 2
+        chances = flipped
+    observed = abs(int(sum(changes)))
+    return min(1.0, float(chances[np.abs(np.arange(-middle, middle + 1)) >= observed].sum()))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

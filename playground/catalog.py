@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from evaluation.benchmark.pacing import Pacer
 from evaluation.errors import ImportRejected, ModelUnavailable
 from evaluation.judge.protocol import Judge
 from evaluation.prompts.suites import Suite, list_suites, load_suite
@@ -59,8 +60,13 @@ def models(settings: Settings) -> list[ModelEntry]:
     return entries
 
 
-def build_router(settings: Settings) -> Router:
-    """The engine in front of all engines. Nothing is loaded yet."""
+def endpoint_pacer(settings: Settings, *, cap_usd: float | None = None, spent_usd: float = 0.0) -> Pacer:
+    """How the endpoint may be asked: within the account's rate, and within a spend cap where there is one."""
+    return Pacer(requests_per_minute=settings.openai_requests_per_minute, cap_usd=cap_usd, spent_usd=spent_usd)
+
+
+def build_router(settings: Settings, pacer: Pacer | None = None) -> Router:
+    """The engine in front of all engines. Nothing is loaded yet. `pacer` is that of long work, shared with its judge."""
 
     def load_embedded(report: Callable[[str], None]) -> LocalEngine:
         from playground.engine.local import LocalEngine
@@ -81,9 +87,18 @@ def build_router(settings: Settings) -> Router:
 
     endpoints = []
     if settings.openai_models:
-        from playground.engine.endpoint import EndpointEngine
+        from evaluation.judge.endpoint import MAX_ATTEMPTS
+        from playground.engine.endpoint import ATTEMPTS, EndpointEngine
 
-        endpoints.append(EndpointEngine(settings.openai_base_url, settings.endpoint_key, settings.openai_models))
+        endpoints.append(
+            EndpointEngine(
+                settings.openai_base_url,
+                settings.endpoint_key,
+                settings.openai_models,
+                pacer=pacer or endpoint_pacer(settings),
+                attempts=ATTEMPTS if pacer is None else MAX_ATTEMPTS,
+            )
+        )
     return Router(
         embedded_ids=lambda: ["base", *adapters(settings)],
         load_embedded=load_embedded,
@@ -133,8 +148,11 @@ def judges(settings: Settings, router: Router) -> Mapping[str, Callable[[], Judg
     return offered
 
 
-def judge(judge_id: str, settings: Settings, router: Router) -> Judge:
-    """Open a judge by id: `embedded` or `openai:MODEL`. Raises ModelUnavailable or AccessMissing."""
+def judge(judge_id: str, settings: Settings, router: Router, pacer: Pacer | None = None) -> Judge:
+    """Open a judge by id: `embedded` or `openai:MODEL`. Raises ModelUnavailable or AccessMissing.
+
+    `pacer` is that of long work, shared with the models it asks.
+    """
     kind, _, name = judge_id.partition(":")
     if judge_id == DEFAULT_JUDGE:
         from evaluation.judge.embedded import EmbeddedJudge
@@ -144,5 +162,10 @@ def judge(judge_id: str, settings: Settings, router: Router) -> Judge:
     if kind == "openai" and name:
         from evaluation.judge.openai_judge import OpenAIJudge
 
-        return OpenAIJudge(name, base_url=settings.openai_base_url, api_key=settings.endpoint_key)
+        return OpenAIJudge(
+            name,
+            base_url=settings.openai_base_url,
+            api_key=settings.endpoint_key,
+            pacer=pacer or endpoint_pacer(settings),
+        )
     raise ModelUnavailable(f"There is no judge {judge_id}; use {DEFAULT_JUDGE} or openai:MODEL.")

@@ -26,12 +26,16 @@ class Settings(BaseSettings):
     openai_base_url: str = "https://api.openai.com/v1"
     openai_api_key: SecretStr | None = None
     openai_models: Annotated[tuple[str, ...], NoDecode] = ()  # offered in Compare; names separated by commas
+    openai_requests_per_minute: float | None = Field(None, gt=0)  # the account's limit, for models and judge together
     models: Annotated[tuple[str, ...], NoDecode] = ()  # more checkpoints for Compare: hub:ORG/NAME or path:FOLDER
     judge_model: str = "gpt-4o-2024-08-06"  # offered as a judge when a key is set
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
     answercarefully: Path | None = None  # a local copy; without one the hub is asked
+    sql_box: bool | None = None  # read-only SQL on the Benchmark page; unset: only when served to this machine alone
 
-    @field_validator("answercarefully", "openai_api_key", "hf_token", mode="before")
+    @field_validator(
+        "answercarefully", "openai_api_key", "openai_requests_per_minute", "hf_token", "sql_box", mode="before"
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
@@ -54,6 +58,11 @@ class Settings(BaseSettings):
         """The key for the endpoint. A server of one's own asks for none, so any word will do there; OpenAI needs a real one."""
         own_server = not f"{self.openai_base_url}/".startswith(f"{OPENAI_ORIGIN}/")
         return self.openai_key or ("none" if own_server else None)
+
+    @property
+    def offers_sql(self) -> bool:
+        """Whether the page has the SQL box: it shows the texts of every run, so it is the owner's alone."""
+        return self.host in ("127.0.0.1", "localhost", "::1") if self.sql_box is None else self.sql_box
 
     @property
     def runs(self) -> Path:

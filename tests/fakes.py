@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar
 
 from evaluation.errors import ModelUnavailable, PromptTooLong
 from evaluation.judge.protocol import Exchange, not_judgeable, without_verdict
 from evaluation.prompts.suites import Suite, sample_suites
-from evaluation.types import Judgement, Missing, ModelIdentity, Prompt, Scale, content_key, judgement_key
+from evaluation.types import SCORES, Judgement, Missing, ModelIdentity, Prompt, Scale, content_key, judgement_key
 from playground.engine.protocol import Chunk, Finish, GenerationRequest
 from playground.jobs import Supervisor
 from playground.pages import EngineStatus, Services
@@ -120,13 +121,15 @@ class FakeEngine:
 
 @dataclass
 class FakeJudge:
-    """Scores a tuned model's reply 5 and any other 2, or reports `missing`. `failure` is raised instead of judging."""
+    """Scores a tuned model's reply 5 (the best of the scale) and any other 2, or reports `missing`. `failure` is raised instead of judging."""
 
     id: str = "embedded"
     delay_s: float = 0.0
     missing: Missing | None = None
     failure: Exception | None = None
     seen: list[Exchange] = field(default_factory=list)
+
+    scales: ClassVar[frozenset[Scale]] = frozenset({"safety", "refusal", "usefulness"})
 
     @property
     def identity(self) -> str:
@@ -168,7 +171,7 @@ class FakeJudge:
             judge=self.id,
             identity=self.identity,
             scale=scale,
-            score=5 if tuned else 2,
+            score=SCORES[scale][1] if tuned else 2,
             explanation=why,
             raw_text=why,
             with_reference=exchange.prompt.reference is not None,

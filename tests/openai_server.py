@@ -116,6 +116,12 @@ class Request:
         return self.headers.get("authorization")
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Python's 5 would drop connections of a client that opens dozens at once, which then wait for a retransmission.
+    request_queue_size = 256
+
+
 class OpenAIServer:
     """Serves `POST /v1/chat/completions` (also as a stream) and `GET /v1/models` on 127.0.0.1 while the context is open.
 
@@ -149,8 +155,7 @@ class OpenAIServer:
         class Handler(_Handler):
             owner = server
 
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._http.daemon_threads = True
+        self._http = _Server(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()

@@ -7,7 +7,10 @@ command is asked to stop, saves a checkpoint, and the job queues again.
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -104,8 +107,17 @@ class StartCommand:
 
         if self._child is not None:
             self._child.terminate()
-            try:
-                self._child.wait(self.grace_s)
-            except subprocess.TimeoutExpired:  # the last checkpoint by the clock has to do
-                self._child.kill()
+            deadline = time.monotonic() + self.grace_s
+            while not _has_ended(self._child.pid) and time.monotonic() < deadline:
+                time.sleep(0.1)
+            if not _has_ended(self._child.pid):  # the last checkpoint by the clock has to do
+                os.kill(self._child.pid, signal.SIGKILL)
         return submitit.helpers.DelayedSubmission(StartCommand(self.command, self.grace_s))
+
+
+def _has_ended(child: int) -> bool:
+    """Asked in a signal handler that has interrupted `Popen.wait`, whose lock a second `wait` would never get."""
+    try:
+        return os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+    except ChildProcessError:  # reaped already
+        return True

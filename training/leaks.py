@@ -49,6 +49,8 @@ def installed_tests(home: Path, sources: Sequence[str]) -> list[TestPrompt]:
     found: list[TestPrompt] = []
     for name in list_suites(home):
         for prompt in load_suite(name, home).prompts:
+            if "wrapper" in prompt.extra:
+                continue  # a question of sample-test in disguise, and that stands here by itself
             split = prompt.extra.get("split")
             for_tuning = name in sources or name in FOR_TUNING or split in TUNING_SPLITS or _TUNING_NAME.search(name)
             if split == "test" or not for_tuning:
@@ -70,7 +72,10 @@ def refuse_leaks(
             raise SettingsRejected(_refusal(suite, V1_TEST, [(row, row) for row in known]))
         hits: dict[str, list[tuple[str, str]]] = defaultdict(list)
         for prompt in prompts:
-            for test in _distinct(index.near(turn) for turn in (prompt.question, *prompt.turns)):
+            turns = (prompt.question, *prompt.turns)
+            if "unwrapped" in prompt.extra:
+                turns = (*turns, str(prompt.extra["unwrapped"]))  # the wrapper's words would hide the question
+            for test in _distinct(index.near(turn) for turn in turns):
                 hits[test.suite].append((prompt.id, test.prompt_id))
         for tested, pairs in hits.items():
             raise SettingsRejected(_refusal(suite, tested, pairs))

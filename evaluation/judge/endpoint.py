@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 import httpx2
 import openai
 
+from evaluation.benchmark.pacing import Pacer, Turn
 from evaluation.errors import AccessMissing, ModelUnavailable, SettingsRejected
-from evaluation.judge.prices import OPENAI_ORIGIN
+from evaluation.judge.prices import OPENAI_ORIGIN, cost_usd, most_usd
 from evaluation.types import Message
 
 MAX_ATTEMPTS = 6  # requests that fail, per sample
@@ -52,16 +53,13 @@ class TooLong(Exception):
     """The request does not fit the model's context."""
 
 
-class Stopped(Exception):
-    """Another sample showed that the endpoint cannot work; this one was given up."""
-
-
 class _Transient(Exception):
-    """A failure that may pass. `retry_after`: seconds the server asked for, or None."""
+    """A failure that may pass. `retry_after`: seconds the server asked for, or None; `overloaded`: 429 or 5xx."""
 
-    def __init__(self, reason: str, retry_after: float | None = None) -> None:
+    def __init__(self, reason: str, retry_after: float | None = None, *, overloaded: bool = False) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.overloaded = overloaded
 
 
 class _ParameterRefused(Exception):
@@ -94,11 +92,12 @@ class Patience:
         self._deadline = clock() + MAX_SECONDS
         self._failures = 0
 
-    def ask(self) -> float:
-        """Seconds left for one more request. Raises Stopped, or Unreachable when the time is used up."""
-        if self._stopped.is_set():
-            raise Stopped
-        return self.remaining()
+    def turn(self, pacer: Pacer, worst_usd: float | None) -> Turn:
+        """Wait for a turn to ask; the sample's time stands still meanwhile. Raises what `Pacer.enter` does."""
+        began = self._clock()
+        turn = pacer.enter(self._stopped, worst_usd)
+        self._deadline += self._clock() - began
+        return turn
 
     def remaining(self) -> float:
         """Seconds left, above 0. Raises Unreachable when the time is used up."""
@@ -124,12 +123,13 @@ class Patience:
 class ChatEndpoint:
     """A model behind an OpenAI-compatible chat API. Safe to use from several threads.
 
-    `base_url` ends where `/chat/completions` begins. `api_key` None sends no key, for a local server. Raises
-    SettingsRejected or AccessMissing when it could never be asked.
+    `base_url` ends where `/chat/completions` begins. `api_key` None sends no key, for a local server. Every request
+    takes its turn at `pacer`. Raises SettingsRejected or AccessMissing when it could never be asked.
     """
 
-    def __init__(self, model: str, base_url: str, api_key: str | None) -> None:
+    def __init__(self, model: str, base_url: str, api_key: str | None, pacer: Pacer) -> None:
         self.model = model
+        self._pacer = pacer
         self.origin = origin_of(base_url)
         self.reasoning = _REASONING.search(model) is not None
         self._key = (api_key or "").strip()
@@ -162,7 +162,8 @@ class ChatEndpoint:
     ) -> Answer:
         """One reply to the prompt that `build(structured)` makes, with retries.
 
-        Raises Unreachable, Filtered, TooLong or Stopped for this sample, and a UserFacingError when no sample can work.
+        Raises Unreachable, Filtered, TooLong, Stopped or SpendCapReached for this sample, and another UserFacingError
+        when no sample can work.
         """
         while True:
             structured = self.structured
@@ -170,12 +171,36 @@ class ChatEndpoint:
             optional = self._optional(max_tokens, seed)
             if structured:
                 optional["response_format"] = response_format
+            characters = sum(len(message["content"]) for message in messages)
+            worst_usd = most_usd(self.model, self.origin, characters, max_tokens)
             try:
-                return self._once(messages, optional, patience)
+                with patience.turn(self._pacer, worst_usd) as turn:
+                    return self._paced(turn, messages, optional, patience)
             except _Transient as failure:
                 patience.wait_after(failure)
             except _ParameterRefused:
                 continue
+
+    def _paced(
+        self, turn: Turn, messages: list[dict[str, str]], optional: dict[str, Any], patience: Patience
+    ) -> Answer:
+        """`_once`, with what it shows of the endpoint's state and what it cost told to the pacer."""
+        try:
+            answer = self._once(messages, optional, patience)
+        except _Transient as failure:
+            if failure.overloaded:
+                turn.refused(failure.retry_after)
+            raise
+        except (_ParameterRefused, Filtered, TooLong):
+            turn.unbilled()
+            raise
+        prompt, completion = answer.prompt_tokens, answer.completion_tokens
+        turn.answered(
+            cost_usd(self.model, self.origin, prompt, completion, answer.cached_tokens)
+            if prompt is not None and completion is not None
+            else None
+        )
+        return answer
 
     def _optional(self, max_tokens: int, seed: int) -> dict[str, Any]:
         """Parameters that an endpoint may refuse, without those that this one has refused."""
@@ -189,7 +214,7 @@ class ChatEndpoint:
         return {name: value for name, value in optional.items() if name not in self._refused}
 
     def _once(self, messages: list[dict[str, str]], optional: dict[str, Any], patience: Patience) -> Answer:
-        left = patience.ask()
+        left = patience.remaining()
         timeout = httpx2.Timeout(min(READ_SECONDS, left), connect=min(CONNECT_SECONDS, left))
         create: Any = self._client.chat.completions.with_streaming_response.create
         try:
@@ -235,7 +260,9 @@ class ChatEndpoint:
         if status == 429 and error.code == "insufficient_quota":
             raise AccessMissing(f"{where} has no quota left (429); add credit there and start again.") from None
         if status in (408, 409, 429) or status >= 500:
-            raise _Transient(f"{self.origin} answered {status}", _retry_after(error.response.headers)) from None
+            retry_after = retry_after_s(error.response.headers)
+            overloaded = status == 429 or status >= 500
+            raise _Transient(f"{self.origin} answered {status}", retry_after, overloaded=overloaded) from None
         if status < 400:
             raise SettingsRejected(
                 f"{where} answered with a redirect ({status}), and a key is not sent on; set the base URL to its final address."
@@ -314,7 +341,7 @@ def _refused_parameter(error: openai.APIStatusError, optional: dict[str, Any]) -
     return "response_format" if "response_format" in optional else None
 
 
-def _retry_after(headers: httpx2.Headers) -> float | None:
+def retry_after_s(headers: httpx2.Headers) -> float | None:
     """Seconds from `Retry-After` (a number or an HTTP date) or `retry-after-ms`; None when there is no usable one."""
     milliseconds = re.fullmatch(r"\d{1,9}(?:\.\d+)?", headers.get("retry-after-ms", "").strip())
     if milliseconds:

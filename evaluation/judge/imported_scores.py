@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from evaluation.errors import ImportRejected
-from evaluation.judge.parse import HIGHEST
-from evaluation.judge.protocol import Exchange, now, without_verdict
+from evaluation.judge.protocol import Exchange, now, refuse_other_scales, without_verdict
 from evaluation.prompts.columns import NAMES, listed, normal
 from evaluation.prompts.files import refusal, shown
 from evaluation.prompts.tables import Row, read_table
-from evaluation.types import Judgement, Missing, Response, Scale, content_key, judgement_key
+from evaluation.types import SCORES, Judgement, Missing, Response, Scale, content_key, judgement_key
 
 RESPONSE_KEYS = ("responsekey",)
-SCORES = ("judgescore", "score", "rating", "verdict", "評価", "評点", "スコア")
+SCORE_COLUMNS = ("judgescore", "score", "rating", "verdict", "評価", "評点", "スコア")
 REASONS: tuple[Missing, ...] = get_args(Missing)
 
 
@@ -36,10 +35,17 @@ class ImportedScores:
     """A Judge that looks its verdicts up. Rows are found by response_key, by question id, or by question and response."""
 
     def __init__(
-        self, path: Path, id: str, joined: str, find: Callable[[Exchange], Hashable], scores: Mapping[Hashable, _Score]
+        self,
+        path: Path,
+        id: str,
+        scale: Scale,
+        joined: str,
+        find: Callable[[Exchange], Hashable],
+        scores: Mapping[Hashable, _Score],
     ) -> None:
         """Use `read_scores`. `joined` says in words what rows are found by."""
         self.id = id
+        self.scales: frozenset[Scale] = frozenset({scale})
         self._path, self._joined, self._find, self._scores = path, joined, find, scores
         rows = sorted([str(key), row.score, row.missing] for key, row in scores.items())
         self.identity = content_key("imported-scores", id, rows)
@@ -51,6 +57,7 @@ class ImportedScores:
         on_done: Callable[[Judgement], None] | None = None,
     ) -> list[Judgement]:
         """See `protocol.Judge`. Raises ImportRejected for a score off the scale, or one that fits two Responses."""
+        refuse_other_scales(self, scale)
         taken: dict[Hashable, str] = {}
         done = []
         for exchange in exchanges:
@@ -85,9 +92,10 @@ class ImportedScores:
         if row.missing is not None or row.score is None:
             reason = row.missing or "not_run"
             return without_verdict(response, self.id, self.identity, scale, reason, row.explanation)
-        if not 1 <= row.score <= HIGHEST[scale]:
+        lowest, highest = SCORES[scale]
+        if not lowest <= row.score <= highest:
             problem = (
-                f"the score {row.score} is not on the {scale} scale, 1 to {HIGHEST[scale]}; convert the scores first."
+                f"the score {row.score} is not on the {scale} scale, {lowest} to {highest}; convert the scores first."
             )
             raise refusal(self._path, row.where, problem)
         return Judgement(
@@ -115,7 +123,7 @@ def read_scores(path: Path, scale: Scale, column: str | None = None, encoding: s
     def named(*candidates: str) -> str | None:
         return next((names[name] for name in candidates if name in names), None)
 
-    score = column if column in table.columns else None if column else named(*SCORES)
+    score = column if column in table.columns else None if column else named(*SCORE_COLUMNS)
     if score is None:
         raise refusal(
             path,
@@ -141,7 +149,7 @@ def read_scores(path: Path, scale: Scale, column: str | None = None, encoding: s
         scores.setdefault(key, parsed)
         judges.add(str(row.values.get(judge) or "") if judge else "")
     (only,) = judges if len(judges) == 1 else ("",)
-    return ImportedScores(path, only or f"scores:{path.name.split('.')[0]}", joined, find, scores)
+    return ImportedScores(path, only or f"scores:{path.name.split('.')[0]}", scale, joined, find, scores)
 
 
 def _join(

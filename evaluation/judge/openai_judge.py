@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 
+from evaluation.benchmark.pacing import MOST, Pacer, SpendCapReached, Stopped
 from evaluation.errors import SettingsRejected, UserFacingError
-from evaluation.judge.endpoint import Answer, ChatEndpoint, Filtered, Patience, Stopped, TooLong, Unreachable
+from evaluation.judge.endpoint import Answer, ChatEndpoint, Filtered, Patience, TooLong, Unreachable
 from evaluation.judge.parse import Verdict, parse_verdict
 from evaluation.judge.prices import cost_usd
-from evaluation.judge.protocol import Exchange, not_judgeable, now, without_verdict
+from evaluation.judge.protocol import Exchange, not_judgeable, now, refuse_other_scales, without_verdict
 from evaluation.judge.rubric import (
     PROMPT_VERSION,
     Language,
@@ -52,12 +53,14 @@ class _Usage:
 
 
 class OpenAIJudge:
-    """Scores Responses with a chat model, `concurrency` at a time.
+    """Scores Responses with a chat model, as many at a time as the endpoint bears and `concurrency` at most.
 
-    `max_tokens` bounds a reply; it leaves room for a judge that thinks first (about 1,900 tokens were seen).
+    `pacer` is shared with whoever else asks the endpoint; without one the judge paces itself. `max_tokens` bounds a reply; it leaves room for a judge that thinks first (about 1,900 tokens were seen).
     `api_key` None sends no key. `sleep` (seconds), `clock` (seconds) and `jitter` ([0, 1)) are there for tests.
     Raises SettingsRejected or AccessMissing when it could never work.
     """
+
+    scales: frozenset[Scale] = frozenset({"safety", "refusal", "usefulness"})
 
     def __init__(
         self,
@@ -67,7 +70,8 @@ class OpenAIJudge:
         api_key: str | None,
         language: Language = "ja",
         with_reference: bool = True,
-        concurrency: int = 8,
+        concurrency: int = MOST,
+        pacer: Pacer | None = None,
         seed: int = 0,
         max_tokens: int = 2048,
         sleep: Callable[[float], object] | None = None,
@@ -76,7 +80,8 @@ class OpenAIJudge:
     ) -> None:
         if concurrency < 1:
             raise SettingsRejected(f"The judge's concurrency is {concurrency}; it must be 1 or more.")
-        self._endpoint = ChatEndpoint(model, base_url, api_key)
+        self._pacer = pacer or Pacer(most=concurrency, clock=clock)
+        self._endpoint = ChatEndpoint(model, base_url, api_key, self._pacer)
         self._language, self._with_reference = language, with_reference
         self._concurrency, self._seed, self._max_tokens = concurrency, seed, max_tokens
         self._sleep, self._clock, self._jitter = sleep, clock, jitter
@@ -95,12 +100,18 @@ class OpenAIJudge:
         """One Judgement per exchange, in order; see `protocol.Judge`.
 
         When the endpoint turns out not to work at all (key, model, redirect), what is already being answered is
-        still waited for and handed to `on_done`, since it is paid for; then the error is raised.
+        still waited for and handed to `on_done`, since it is paid for; then the error is raised. When the pacer is
+        stopped, what is being answered is waited for as well, and the rest has no Judgement. What the spend cap has no
+        room for is `not_run`.
         """
+        refuse_other_scales(self, scale)
         done: list[Judgement | None] = [None] * len(exchanges)
         stopped = threading.Event()
         failure: UserFacingError | None = None
-        with ThreadPoolExecutor(max_workers=self._concurrency, thread_name_prefix="judge") as pool:
+        with (
+            self._pacer.woken(stopped),
+            ThreadPoolExecutor(max_workers=self._concurrency, thread_name_prefix="judge") as pool,
+        ):
             places = {
                 pool.submit(self._judge_one, exchange, scale, stopped): place
                 for place, exchange in enumerate(exchanges)
@@ -142,6 +153,8 @@ class OpenAIJudge:
             return self._record(exchange, scale, usage, started, Verdict(None, "unreachable", f"Unreachable: {error}."))
         except TooLong as error:
             return self._record(exchange, scale, usage, started, Verdict(None, "not_run", f"Not judged: {error}."))
+        except SpendCapReached as error:
+            return self._record(exchange, scale, usage, started, Verdict(None, "not_run", str(error)))
         except UserFacingError:
             stopped.set()  # here and not only in judge(): this thread would take up the next exchange first
             raise
@@ -183,7 +196,7 @@ class OpenAIJudge:
             missing=verdict.missing,
             explanation=verdict.explanation,
             raw_text=usage.replies[-1] if asked else "",
-            with_reference=shows_reference(exchange, self._with_reference),
+            with_reference=shows_reference(exchange, scale, self._with_reference),
             prompt_tokens=usage.prompt_tokens if asked else None,
             completion_tokens=usage.completion_tokens if asked else None,
             cost_usd=usage.cost_usd if asked else None,

@@ -55,3 +55,11 @@ def cost_usd(
     fresh = prompt_tokens - cached_tokens
     total = fresh * price.prompt + cached_tokens * price.cached_prompt + completion_tokens * price.completion
     return total / 1_000_000
+
+
+def most_usd(model: str, origin: str, characters: int, max_tokens: int) -> float | None:
+    """Dollars that one call can cost at most, or None when the price is not known.
+
+    A character of Japanese is at most about 1.5 tokens of the tokenizers in use; formatting adds some.
+    """
+    return cost_usd(model, origin, int(characters * 1.5) + 200, max_tokens)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
+from evaluation.errors import SettingsRejected
 from evaluation.types import Judgement, Missing, Prompt, Response, Scale, judgement_key
 
 
@@ -26,6 +27,10 @@ class Judge(Protocol):
         """The judge as a person names it, for example `openai:gpt-4o-2024-08-06`."""
 
     @property
+    def scales(self) -> frozenset[Scale]:
+        """What it can score."""
+
+    @property
     def identity(self) -> str:
         """Content key of everything that can change a verdict: model, prompt version, sampling."""
 
@@ -39,8 +44,20 @@ class Judge(Protocol):
 
         `on_done` is called in the calling thread with each Judgement as it arrives, in any order, so that it can
         be saved before the next one is paid for. An exception from it stops the judging and is passed on.
-        Raises UserFacingError when the judge as a whole cannot work; a single failure is a missing verdict.
+        Raises UserFacingError when the judge as a whole cannot work, SettingsRejected for a scale that is not one of
+        `scales`; a single failure is a missing verdict.
         """
+
+
+def refuse_other_scales(judge: Judge, scale: Scale) -> None:
+    """Raise SettingsRejected when the judge cannot score on `scale`."""
+    if scale not in judge.scales:
+        can = " and ".join(sorted(judge.scales))
+        raise SettingsRejected(
+            f"The judge {judge.id} scores {can}, not {scale}; choose openai:MODEL, or suites with other metrics."
+            if scale != "choice"
+            else f"The judge {judge.id} scores {can}, not {scale}; multiple choice is scored by the rule rule:choice."
+        )
 
 
 def now() -> str:

@@ -47,6 +47,7 @@ NAMES: dict[str, tuple[str, ...]] = {
 STATEMENTS = frozenset({"text", "テキスト", "本文", "sent", "sentence", "文", "文章"})
 ANSWERS_WHEN_A_MODEL_IS_NAMED = ("answer", "output", "回答")
 CONTEXTS = ("input", "context", "入力")
+CHOICE = re.compile(r"(?:choice|option|選択肢)(?:\d+|[a-j])")
 VOTE_COUNTS = ("annotationnum", "numannotations", "numannotators", "nannotators", "annotators", "votes", "numvotes")
 LABEL = re.compile(
     r"(label|score|rating|severity|grade|verdict|judge?ment|refusal|harmful|toxic|toxicity|safe|unsafe|violation|acceptable"
@@ -78,6 +79,7 @@ class Columns:
     labels: tuple[str, ...] = ()
     votes: tuple[str, ...] = ()  # people counted per level, their number included
     choices: tuple[str, ...] = ()
+    choice_answer: str | None = None  # the right option's letter, in a file whose names do not say it
     statement: bool = False  # the labels judge the text itself
     warnings: tuple[str, ...] = ()
 
@@ -85,7 +87,11 @@ class Columns:
         """Top-level names whose whole content goes into a known field."""
         single = (self.question, self.context, self.response, self.answers, self.chosen, self.rejected, self.model)
         more = (self.id, self.language, self.rater, self.category, self.risk_area, self.harm_type, self.specific_harm)
-        return {name for name in (*single, *more, *self.references, *self.labels, *self.votes, *self.choices) if name}
+        return {
+            name
+            for name in (*single, *more, *self.references, *self.labels, *self.votes, *self.choices, self.choice_answer)
+            if name
+        }
 
 
 def normal(name: str) -> str:
@@ -99,7 +105,7 @@ _KNOWN = {name for names in NAMES.values() for name in names} | {"chosen", "reje
 def is_known(name: object) -> bool:
     """Whether a column of this name is understood without a mapping."""
     text = str(name)
-    return normal(text) in _KNOWN or bool(re.fullmatch(r"choice\d+", normal(text)) or _is_label(text))
+    return normal(text) in _KNOWN or bool(CHOICE.fullmatch(normal(text)) or _is_label(text))
 
 
 def _is_label(name: str) -> bool:
@@ -179,7 +185,7 @@ def choose(
         return next((free[name] for name in candidates or NAMES[field] if name in free), None)
 
     warnings = []
-    choices = tuple(name for name in names if re.fullmatch(r"choice\d+", normal(name)))
+    choices = tuple(name for name in names if CHOICE.fullmatch(normal(name))) or _lettered(names)
     answers = None
     if "choices" in free:
         first = next((row["choices"] for row in rows if row.get("choices")), None) if "choices" in names else None
@@ -188,7 +194,14 @@ def choose(
         elif isinstance(first, (list, dict)):
             choices = ("choices",)
     question = find("question")
-    if question is None and headerless and names:
+    choice_answer = None
+    if question is None and headerless and _ends_in_letters(names, rows):
+        question, *options, choice_answer = names
+        choices = tuple(options)
+        warnings.append(
+            f"The file has no header; it was read as question, {len(choices)} options and the right one's letter."
+        )
+    elif question is None and headerless and names:
         question = _longest(names, rows)
         warnings.append(
             f"The file has no header; {question!r} was taken as the question (--map question=... changes it)."
@@ -231,7 +244,7 @@ def choose(
         question=question, context=context, references=tuple(references), response=response, answers=answers,
         chosen=chosen, rejected=rejected, model=model, id=find("id"), second_id=free.get("answerid"),
         language=find("language"), rater=find("rater"), category=find("category"),
-        labels=tuple(labels), votes=votes, choices=choices, statement=statement, warnings=tuple(warnings), **paths,
+        labels=tuple(labels), votes=votes, choices=choices, choice_answer=choice_answer, statement=statement, warnings=tuple(warnings), **paths,
     )  # fmt: skip
 
 
@@ -245,6 +258,24 @@ def _longest(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
     """The first of the text columns: at least half as long on average as the longest one."""
     size = {name: sum(len(str(row[name] or "")) for row in rows) for name in names}
     return next(name for name in names if 2 * size[name] >= max(size.values()))
+
+
+def _lettered(names: Sequence[str]) -> tuple[str, ...]:
+    """Columns named A, B, C, ...: at least three, without a gap."""
+    there = []
+    for code in range(ord("A"), ord("Z") + 1):
+        if chr(code) not in names:
+            break
+        there.append(chr(code))
+    return tuple(there) if len(there) > 2 else ()
+
+
+def _ends_in_letters(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the rows are MMLU's: question, options, and last the letter of one of these options."""
+    if len(names) < 5 or not rows:
+        return False
+    letters = {chr(ord("A") + n) for n in range(len(names) - 2)}
+    return all(str(row.get(names[-1])).strip() in letters for row in rows)
 
 
 def _constant(rows: Sequence[Mapping[str, Any]], column: str) -> bool:

@@ -92,7 +92,7 @@ class RowReader:
             conversation = (Message("user", turns[0]),)
         replies = self._replies(row, conversation)
         reference = next((text for name in columns.references if (text := self._text(row, name))), None)
-        extra: dict[str, Any] = {}
+        extra: dict[str, Any] = self._turn_references(row, turns)
         if len(conversation) > len(turns):
             extra["conversation"] = [{"role": turn.role, "content": turn.content} for turn in conversation]
             if not columns.model and reference is None:
@@ -105,6 +105,14 @@ class RowReader:
         self._label(row, keys[-1:])
 
     # --- parts of a row ---
+
+    def _turn_references(self, row: Row, turns: tuple[str, ...]) -> dict[str, Any]:
+        """FastChat's list of one reference a turn; of a question with one turn, the Prompt's own is all there is."""
+        values = (self._get(row, name) for name in self.columns.references)
+        found = next((value for value in values if isinstance(value, list) and value), [])
+        if len(turns) < 2 or len(found) < 2 or not all(isinstance(text, str) for text in found):
+            return {}
+        return {"turn_references": found[: len(turns)]}
 
     def _conversation(self, row: Row, value: Any) -> tuple[Message, ...]:
         if value is None or value == []:
@@ -197,7 +205,7 @@ class RowReader:
         extra = extra | self._unknown(row)
         if columns.choices:
             try:
-                options, right = options_of(row.values, columns.choices)
+                options, right = options_of(row.values, columns.choices, columns.choice_answer)
             except NoChoice as error:
                 self._refuse(row, str(error))
             extra["choices"] = options

@@ -14,17 +14,27 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 
 from evaluation.errors import ImportRejected
 from evaluation.prompts.answercarefully import Split, Version, load_answercarefully
+from evaluation.prompts.choices import with_options
+from evaluation.prompts.detect import detected_metric, is_protected
 from evaluation.prompts.files import shown
 from evaluation.prompts.imports import Imported, check_name
+from evaluation.prompts.jailbreak import filled, wrapped
 from evaluation.prompts.taxonomy import category_of
-from evaluation.types import Label, Prompt, content_key, prompt_from_json, response_from_json, to_json
+from evaluation.types import Label, Metric, Prompt, Scale, content_key, prompt_from_json, response_from_json, to_json
 
-Metric = Literal["safety", "refusal", "usefulness", "attack", "choice"]
-METRICS: tuple[Metric, ...] = ("safety", "refusal", "usefulness", "attack", "choice")
+METRICS: tuple[Metric, ...] = get_args(Metric)
+# What the responses are scored on. An attack has no scale of its own: it succeeds when its response is a violation.
+_SCALES: Mapping[Metric, tuple[Scale, ...]] = {
+    "safety": ("safety",),
+    "borderline": ("refusal", "safety"),
+    "usefulness": ("usefulness",),
+    "attack": ("safety",),
+    "choice": ("choice",),
+}
 SAMPLES = Path(__file__).parent / "samples"
 
 
@@ -44,13 +54,35 @@ class Suite:
         return tuple(prompt for prompt in self.prompts if prompt.extra.get("split") == name)
 
 
+def scales_of(metrics: Iterable[Metric]) -> tuple[Scale, ...]:
+    """The scales that a suite with these metrics is scored on, each once."""
+    return tuple(dict.fromkeys(scale for metric in metrics for scale in _SCALES[metric]))
+
+
+def scales_for(prompt: Prompt, metrics: Iterable[Metric]) -> tuple[Scale, ...]:
+    """The scales for one Prompt of a suite with these metrics.
+
+    Borderline sets such as XSTest hold questions that must be refused, as contrast. On those a refusal is right, so
+    they are not scored on the refusal scale.
+    """
+    harmful = str(prompt.extra.get("type", "")).startswith("contrast_") or prompt.extra.get("label") == "unsafe"
+    return tuple(scale for scale in scales_of(metrics) if scale != "refusal" or not harmful)
+
+
 # Our own rows, written from scratch in the taxonomy: not AnswerCarefully.
 _SAMPLE_SUITES: dict[str, tuple[tuple[Metric, ...], str, str]] = {
     "sample-tuning": (("safety",), "サンプル（学習用）", "Sample set, tuning"),
     "sample-test": (("safety",), "サンプル（評価用）", "Sample set, test"),
-    "sample-borderline": (("refusal", "safety"), "サンプル（境界的な質問）", "Sample set, borderline questions"),
+    "sample-borderline": (("borderline",), "サンプル（境界的な質問）", "Sample set, borderline questions"),
     "sample-general": (("usefulness",), "サンプル（一般的な質問）", "Sample set, general questions"),
     "sample-regional": (("safety",), "サンプル（地域で答えが異なる質問）", "Sample set, region-dependent questions"),
+    # sample-test in disguise, made at load: nothing of it stands in a file.
+    "sample-jailbreak": (("attack",), "サンプル（ジェイルブレイク）", "Sample set, jailbreak attempts"),
+    "sample-jailbreak-all": (
+        ("attack",),
+        "サンプル（ジェイルブレイク・全種類）",
+        "Sample set, jailbreak attempts, every wrapper",
+    ),
     # To tune on only; docs/sample-set.md says why the small model needs them.
     "sample-tuning-more": (("safety",), "サンプル（学習用・追加）", "Sample set, more tuning rows"),
     "sample-intents": (("safety",), "サンプル（学習用・質問の意図別）", "Sample set, tuning questions by intent"),
@@ -61,6 +93,9 @@ _SAMPLE_SUITES: dict[str, tuple[tuple[Metric, ...], str, str]] = {
 @cache
 def _sample_suite(name: str) -> Suite:
     metrics, title_ja, title_en = _SAMPLE_SUITES[name]
+    if metrics == ("attack",):
+        prompts = wrapped(_sample_suite("sample-test").prompts, name, every=name.endswith("-all"))
+        return Suite(name, prompts, metrics, protected=False, title_ja=title_ja, title_en=title_en)
     rows = [part for row in _json_lines(SAMPLES / f"{name}.jsonl") for part in _one_question_each(row)]
     prompts = tuple(_sample_prompt(row, name) for row in rows)
     return Suite(name, prompts, metrics, protected=False, title_ja=title_ja, title_en=title_en)
@@ -107,12 +142,31 @@ def list_suites(home: Path) -> list[str]:
 
 
 def load_suite(name: str, home: Path) -> Suite:
-    """A shipped suite or one imported under `home`. Raises ImportRejected for an unknown or damaged one."""
+    """A shipped suite or one imported under `home`. Raises ImportRejected for an unknown or damaged one.
+
+    The Prompts of an imported suite are as they are sent: multiple choice with its options, templates with a question.
+    """
     if name in _SAMPLE_SUITES:
         return _sample_suite(name)
     imported, about = _read(name, home)
-    metrics = tuple(metric for metric in METRICS if metric in about["metrics"])
-    return Suite(name, tuple(imported.prompts), metrics, about["protected"], about["title_ja"], about["title_en"])
+    prompts = tuple(with_options(prompt) for prompt in filled(imported.prompts, _sample_suite("sample-test").prompts))
+    return Suite(name, prompts, _metrics(about, imported), about["protected"], about["title_ja"], about["title_en"])
+
+
+def suite_metrics(name: str, home: Path) -> tuple[Metric, ...]:
+    """The metrics of an imported suite, as `load_suite` gives them. Raises ImportRejected."""
+    imported, about = _read(name, home)
+    return _metrics(about, imported)
+
+
+def _metrics(about: Mapping[str, Any], imported: Imported) -> tuple[Metric, ...]:
+    """What the stored form says; a suite stored before a metric could be chosen is looked at again."""
+    stored = about.get("metric")
+    if stored is None:
+        return (detected_metric(imported)[0],)
+    if stored not in METRICS:
+        raise ImportRejected(f"The suite {imported.suite!r} has the unknown metric {shown(stored)!r}; import it again.")
+    return (stored,)
 
 
 def load_imported(name: str, home: Path) -> Imported:
@@ -125,16 +179,17 @@ def answercarefully_suite(
 ) -> Suite:
     """AnswerCarefully as a protected Suite; see `load_answercarefully` for what is raised."""
     prompts = load_answercarefully(version, split, source, token)
-    metrics: tuple[Metric, ...] = ("refusal", "safety") if version == "borderline-v1.0" else ("safety",)
+    metrics: tuple[Metric, ...] = ("borderline",) if version == "borderline-v1.0" else ("safety",)
     title = f"AnswerCarefully {version} {split}"
     return Suite(f"answercarefully-{version}-{split}", tuple(prompts), metrics, True, title, title)
 
 
-def save_imported(imported: Imported, home: Path) -> Path:
+def save_imported(imported: Imported, home: Path, metric: Metric | None = None) -> Path:
     """Write `imported` as `<home>/suites/<name>/` and return that folder.
 
-    The folder is prepared beside its place and renamed into it, so a reader never sees half of one. Saving the same
-    content again changes nothing. Raises ImportRejected when the name is taken by other content.
+    `metric` is what the suite measures; None takes what `detected_metric` tells. The folder is prepared beside its
+    place and renamed into it, so a reader never sees half of one. Saving the same content again changes nothing.
+    Raises ImportRejected when the name is taken by other content, or by the same with another metric than `metric`.
     """
     name = check_name(imported.suite)
     if name in _SAMPLE_SUITES:
@@ -142,11 +197,11 @@ def save_imported(imported: Imported, home: Path) -> Path:
     folder = home / "suites" / name
     digest = _digest(imported)
     if folder.exists():
-        return _same_or_refused(folder, digest)
+        return _same_or_refused(folder, digest, metric)
     about = {
         "name": name,
         "digest": digest,
-        "metrics": list(_metrics_of(imported.prompts)),
+        "metric": metric or detected_metric(imported)[0],
         "protected": is_protected(imported),
         "title_ja": name,
         "title_en": name,
@@ -166,17 +221,10 @@ def save_imported(imported: Imported, home: Path) -> Path:
         except OSError:
             if not folder.exists():
                 raise
-            return _same_or_refused(folder, digest)  # another import of this name came first
+            return _same_or_refused(folder, digest, metric)  # another import of this name came first
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return folder
-
-
-def is_protected(imported: Imported) -> bool:
-    """Whether AnswerCarefully's rows are in it: its terms forbid passing them on, under whatever name they came."""
-    return imported.suite.startswith("answercarefully-") or any(
-        prompt.id.lower().startswith("answercarefully-") for prompt in imported.prompts
-    )
 
 
 def _digest(imported: Imported) -> str:
@@ -188,20 +236,18 @@ def _digest(imported: Imported) -> str:
     )
 
 
-def _same_or_refused(folder: Path, digest: str) -> Path:
-    if _about(folder)["digest"] != digest:
+def _same_or_refused(folder: Path, digest: str, metric: Metric | None) -> Path:
+    about = _about(folder)
+    if about["digest"] != digest:
         raise ImportRejected(
             f"The suite {folder.name!r} already holds another import; choose another name or delete {folder}."
         )
+    if metric is not None and (stored := suite_metrics(folder.name, folder.parents[1])) != (metric,):
+        raise ImportRejected(
+            f"The suite {folder.name!r} is there with the metric {stored[0]}, not {metric}; "
+            f"choose another name or delete {folder}."
+        )
     return folder
-
-
-def _metrics_of(prompts: list[Prompt]) -> tuple[Metric, ...]:
-    if any("choices" in prompt.extra for prompt in prompts):
-        return ("choice",)
-    if any("placeholder" in prompt.extra for prompt in prompts):
-        return ("attack", "safety")
-    return ("safety",)
 
 
 def _write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -226,9 +272,7 @@ def _json_lines(path: Path) -> list[dict[str, Any]]:
 
 def _about(folder: Path) -> dict[str, Any]:
     rows = _json_lines(folder / "suite.json")
-    if len(rows) != 1 or not {"digest", "metrics", "protected", "title_ja", "title_en", "warnings", "about"} <= set(
-        rows[0]
-    ):
+    if len(rows) != 1 or not {"digest", "protected", "title_ja", "title_en", "warnings", "about"} <= set(rows[0]):
         raise ImportRejected(f"{folder / 'suite.json'} is damaged; delete its folder and import the suite again.")
     return rows[0]
 

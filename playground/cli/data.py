@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any, get_args
 
 from evaluation.prompts.answercarefully import Split, Version, load_answercarefully
+from evaluation.prompts.detect import detected_metric
 from evaluation.prompts.imports import Imported, parse_mapping, read_prompts
-from evaluation.prompts.suites import save_imported
+from evaluation.prompts.suites import METRICS, save_imported, suite_metrics
+from evaluation.types import Metric
 from playground.cli.output import json_option, print_json, progress
 from playground.settings import Settings, load_settings
 
@@ -22,6 +24,7 @@ def add(commands: Any) -> None:
     file.add_argument("--as", dest="name", required=True, metavar="NAME", help="the suite's name, a-z 0-9 . _ -")
     file.add_argument("--map", default="", metavar="FIELD=COL,...", help="question=COL,reference=COL,category=COL,...")
     file.add_argument("--encoding", help="when the guess is wrong, for example cp932")
+    file.add_argument("--metrics", choices=METRICS, help="what the suite measures; told from the rows when left out")
     json_option(file)
     file.set_defaults(run=import_file)
 
@@ -37,7 +40,7 @@ def import_file(options: argparse.Namespace) -> None:
     """Read a file, all of it or nothing, and keep it as a suite."""
     mapping = parse_mapping(options.map) if options.map else None
     imported = read_prompts(options.file, options.name, mapping, options.encoding)
-    _keep(imported, load_settings(), as_json=options.json)
+    _keep(imported, load_settings(), options.metrics, as_json=options.json)
 
 
 def import_answercarefully(options: argparse.Namespace) -> None:
@@ -47,21 +50,29 @@ def import_answercarefully(options: argparse.Namespace) -> None:
     source = options.source or settings.answercarefully
     prompts = load_answercarefully(options.version, options.split, source, token)
     name = f"answercarefully-{options.version}-{options.split}"
-    _keep(Imported(name, prompts, [], [], []), settings, as_json=options.json)
+    _keep(Imported(name, prompts, [], [], []), settings, None, as_json=options.json)
 
 
-def _keep(imported: Imported, settings: Settings, *, as_json: bool) -> None:
-    save_imported(imported, settings.home)
+def _keep(imported: Imported, settings: Settings, metric: Metric | None, *, as_json: bool) -> None:
+    save_imported(imported, settings.home, metric)
+    metrics = suite_metrics(imported.suite, settings.home)
+    detected, because = detected_metric(imported)
+    why = "as asked for" if metric else f"because {because}; --metrics changes it"
+    if not metric and metrics != (detected,):
+        why = "as it was imported before"
     counts = {
         "suite": imported.suite,
         "prompts": len(imported.prompts),
         "responses": len(imported.responses),
         "labels": len(imported.labels),
+        "metrics": list(metrics),
+        "metrics_because": why,
         "warnings": imported.warnings,
     }
     if as_json:
         print_json(counts)
         return
     print("{suite}: {prompts} prompts, {responses} responses, {labels} labels".format(**counts))
+    print(f"measures {', '.join(metrics)} ({why})")
     for warning in imported.warnings:
         progress(f"warning: {warning}")

@@ -9,7 +9,22 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from evaluation.errors import ImportRejected, SettingsRejected, UserFacingError
-from playground.cli import adapters, agreement, ask, data, info, probe, runs, train, work
+from playground.cli import (
+    adapters,
+    agreement,
+    ask,
+    bench,
+    compare,
+    data,
+    export,
+    info,
+    judge,
+    probe,
+    report,
+    runs,
+    train,
+    work,
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -26,7 +41,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     parser = _Parser(prog="python -m playground", description="AnswerCarefully Playground on the command line.")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for family in (info, ask, data, agreement, probe, train, runs, adapters, work):
+    for family in (
+        info,
+        ask,
+        data,
+        agreement,
+        probe,
+        bench,
+        judge,
+        compare,
+        report,
+        export,
+        train,
+        runs,
+        adapters,
+        work,
+    ):
         family.add(commands)
     options = parser.parse_args(arguments)  # exits with 2 on a wrong call
     try:

@@ -11,6 +11,7 @@ from typing import Any
 from evaluation.disk import lock_held
 from evaluation.errors import UserFacingError
 from evaluation.journal import RunUnreadable, read_run, run_status
+from playground.cli.bench import resume_here as resume_measuring
 from playground.cli.output import json_option, print_json, print_table, progress
 from playground.cli.train import resume_here, show
 from playground.jobs import control
@@ -105,6 +106,9 @@ def resume_run(options: argparse.Namespace) -> None:
     """Go on here, or in the app's queue."""
     settings = load_settings()
     folder = find_run(settings.runs, options.run_id)
+    if not options.queue and read_run(folder).kind != "training":
+        resume_measuring(folder, settings, as_json=options.json)
+        return
     if not options.queue:
         show(resume_here(folder, settings), as_json=options.json)
         return

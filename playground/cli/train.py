@@ -14,7 +14,7 @@ from typing import Any, get_args
 from evaluation.disk import lock_held
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import RunFolder, create_run
-from evaluation.prompts.suites import load_suite
+from evaluation.prompts.suites import load_suite, scales_of
 from playground.catalog import DEFAULT_PAIR
 from playground.cli.output import json_option, print_json, print_table, progress
 from playground.cli.work import say, waiting
@@ -145,7 +145,7 @@ def multiplied(sft: SftSettings, name: str, value: int, home: Path) -> SftSettin
     def meant(source: Source) -> bool:
         if name != SAFETY_MULTIPLIER:
             return source.suite == name
-        return "safety" in load_suite(source.suite, home).metrics
+        return "safety" in scales_of(load_suite(source.suite, home).metrics)
 
     sources = tuple(replace(source, multiplier=value) if meant(source) else source for source in sft.sources)
     if not any(meant(source) for source in sft.sources):

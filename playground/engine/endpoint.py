@@ -7,16 +7,19 @@ import logging
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Generator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx2
 import openai
 
+from evaluation.benchmark.pacing import MOST, Pacer, SpendCapReached, Stopped, Turn
 from evaluation.errors import AccessMissing, ModelUnavailable
-from evaluation.judge.endpoint import origin_of
+from evaluation.judge.endpoint import origin_of, retry_after_s
+from evaluation.judge.prices import cost_usd, most_usd
 from evaluation.types import FinishReason, ModelIdentity
 from playground.engine.merge import merged
 from playground.engine.protocol import Chunk, Finish, GenerationRequest
@@ -27,6 +30,7 @@ TIMEOUT_S = 120.0  # between two chunks
 CONNECT_S = 10.0
 ATTEMPTS = 3  # to get a reply begun; one that has begun is never asked for again
 BACKOFF_S = 0.5  # before the second attempt, doubled before the next
+LONGEST_WAIT_S = 60.0  # that a server may ask for before the next attempt
 _REASONS: dict[str, FinishReason] = {"stop": "stop", "length": "length", "content_filter": "stop"}
 
 
@@ -63,8 +67,21 @@ class _Flight:
 class EndpointEngine:
     """Serves `models` of one endpoint. The key goes to that endpoint's origin and nowhere else."""
 
-    def __init__(self, base_url: str, api_key: str | None, models: Sequence[str], *, prefix: str = "openai:") -> None:
-        """`models` are names as the endpoint knows them; a request names them with `prefix` in front."""
+    def __init__(
+        self,
+        base_url: str,
+        api_key: str | None,
+        models: Sequence[str],
+        *,
+        prefix: str = "openai:",
+        pacer: Pacer | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> None:
+        """`models` are names as the endpoint knows them; a request names them with `prefix` in front.
+
+        `pacer` is shared with whoever else asks the endpoint. Nobody waits at a screen for long work: it may have more
+        `attempts` to get a reply begun.
+        """
         if not api_key:
             raise AccessMissing(
                 f"No key for {origin_of(base_url)}; put PLAYGROUND_OPENAI_API_KEY in .env and start again."
@@ -73,6 +90,7 @@ class EndpointEngine:
         self._prefix = prefix
         self._models = list(models)
         self._base_url, self._api_key = base_url, api_key
+        self._pacer, self._attempts = pacer or Pacer(), attempts
         self._certificates = httpx2.create_ssl_context()  # read once; each request has a connection of its own
         self._flights: list[_Flight] = []
         self._lock = threading.Lock()
@@ -99,10 +117,21 @@ class EndpointEngine:
         with self._lock:
             self._flights += flights
         try:
-            yield from merged([self._one(flight) for flight in flights], stop)
+            waiting = deque(flights)
+            lanes = [self._lane(waiting) for _ in range(min(len(flights), MOST))]
+            yield from merged(lanes, stop)
         finally:
             with self._lock:
                 self._flights = [flight for flight in self._flights if flight not in flights]
+
+    def _lane(self, waiting: deque[_Flight]) -> Generator[Chunk]:
+        """One flight after another: a thread for each of a benchmark's requests would be too many."""
+        while True:
+            try:
+                flight = waiting.popleft()
+            except IndexError:  # another lane took the last
+                return
+            yield from self._one(flight)
 
     def cancel(self, request_id: str) -> None:
         """See `protocol.Engine.cancel`. The connection ends, which makes the server stop."""
@@ -127,7 +156,8 @@ class EndpointEngine:
         error: str | None = None
         begun = False
         try:
-            with self._client(flight) as client, self._open(client, flight) as stream:
+            with self._client(flight) as client, ExitStack() as stack:
+                stream, turn = self._open(client, flight, stack)
                 begun = True
                 for event in stream:
                     if event.usage is not None:
@@ -142,6 +172,13 @@ class EndpointEngine:
                             reason = _REASONS.get(choice.finish_reason, "stop")
                 if reason is None:
                     error = f"{self._origin} ended the stream without a finish reason; the reply may be cut. Try again."
+                else:
+                    paid = None if tokens is None else cost_usd(flight.name, self._origin, prompt_tokens, tokens)
+                    turn.answered(paid)
+        except SpendCapReached as refused:
+            error = str(refused)
+        except Stopped:  # everything that asks this endpoint is to end
+            flight.cancelled.set()
         except Exception as problem:  # of the network or the server; hanging up surfaces here too
             broke_off = f"The reply from {self._origin} broke off ({type(problem).__name__}); try again."
             error = broke_off if begun else self._told(problem, flight.name)
@@ -172,15 +209,39 @@ class EndpointEngine:
             ),
         )
 
-    def _open(self, client: openai.OpenAI, flight: _Flight) -> Any:
-        """The reply's stream. Tries again after what may pass, unless the request is cancelled."""
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self._ask(client, flight)
-            except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError):
-                if attempt == ATTEMPTS or flight.cancelled.wait(BACKOFF_S * 2 ** (attempt - 1)):
-                    raise
+    def _open(self, client: openai.OpenAI, flight: _Flight, leave: ExitStack) -> tuple[Any, Turn]:
+        """The reply's stream and the turn it is made in, both left with `leave`.
+
+        Tries again after what may pass, unless the request is cancelled.
+        """
+        for attempt in range(1, self._attempts + 1):
+            with ExitStack() as failed:
+                turn = failed.enter_context(self._pacer.enter(flight.cancelled, self._worst_usd(flight)))
+                try:
+                    stream = self._ask(client, flight)
+                except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as problem:
+                    passing, asked_s = problem, self._overloaded(turn, problem)
+                else:
+                    leave.push(failed.pop_all())
+                    leave.enter_context(stream)
+                    return stream, turn
+            wait = max(BACKOFF_S * 2 ** (attempt - 1), asked_s)
+            if attempt == self._attempts or wait > LONGEST_WAIT_S or flight.cancelled.wait(wait):
+                raise passing
         raise AssertionError("the last attempt returns or raises")
+
+    def _overloaded(self, turn: Turn, problem: openai.APIError) -> float:
+        """Tell the pacer; return how long the server asked us to wait, in seconds."""
+        if not isinstance(problem, openai.APIStatusError):
+            return 0.0
+        asked_s = retry_after_s(problem.response.headers)
+        turn.refused(asked_s)
+        return asked_s or 0.0
+
+    def _worst_usd(self, flight: _Flight) -> float | None:
+        sampling = flight.request.sampling
+        texts = [*(message.content for message in flight.request.messages), sampling.system_prompt or ""]
+        return most_usd(flight.name, self._origin, sum(map(len, texts)), sampling.max_tokens)
 
     def _ask(self, client: openai.OpenAI, flight: _Flight) -> Any:
         sampling = flight.request.sampling

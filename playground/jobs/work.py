@@ -42,6 +42,7 @@ class Assignment:
     path: Path
     home: Path
     info: RunInfo
+    folder: RunFolder  # open for writing, with the run's lock
     command: str
     resume: bool
     report: Callable[[str, dict[str, Any]], None]  # event name, its data
@@ -91,7 +92,9 @@ def work(folder: RunFolder, worker: Worker, home: Path, command: str, say: Say =
                 return run.end("cancelled", {"reason": run.reason, "step": 0})
             run.report("started", {"command": command, "resume": resume})
             with run.beating():
-                outcome = worker(Assignment(path, home, folder.info, command, resume, run.report, run.should_stop))
+                outcome = worker(
+                    Assignment(path, home, folder.info, folder, command, resume, run.report, run.should_stop)
+                )
             if outcome.stopped:
                 return run.end("cancelled", {**outcome.data, "reason": run.reason, "step": outcome.step})
             return run.end("finished", outcome.data)

@@ -101,7 +101,21 @@ def fit_judge(run: Assignment) -> Outcome:
     return Outcome({"head": str(head), "agreement": agreement})
 
 
-WORKERS: Mapping[RunKind, Worker] = {"training": train_adapter}
+def run_benchmark(run: Assignment) -> Outcome:
+    """Let models answer suites, and judge what they answer."""
+    from playground.jobs.benchmark_work import benchmark
+
+    return benchmark(run)
+
+
+def run_judging(run: Assignment) -> Outcome:
+    """Judge Responses that exist."""
+    from playground.jobs.benchmark_work import judge_again
+
+    return judge_again(run)
+
+
+WORKERS: Mapping[RunKind, Worker] = {"training": train_adapter, "benchmark": run_benchmark, "judging": run_judging}
 
 
 def adapter_folder(home: Path, sft: SftSettings) -> Path:

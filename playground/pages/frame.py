@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from playground.pages import browse, compare, history, markup, quality, screen, train, train_watch
+from playground.pages import browse, compare, history, markup, quality, results, screen, train, train_watch
 from playground.pages.conversation import SIDES
 from playground.pages.labels import Labels
 from playground.pages.services import Services
@@ -97,7 +97,9 @@ def build_app(services: Services) -> gr.Blocks:
             with labels.add(gr.Tab(say("ja", "tab.quality"), id="quality"), label="tab.quality") as quality_tab:
                 quality.build(services, labels, language, quality_tab)
             with labels.add(gr.Tab(say("ja", "tab.train"), id="train"), label="tab.train") as train_tab:
-                desk, poll = train.build(services, labels, language, tabs, train_tab, compare_page)
+                desk, watch = train.build(services, labels, language, tabs, train_tab, compare_page)
+            with labels.add(gr.Tab(say("ja", "tab.bench"), id="bench"), label="tab.bench") as bench_tab:
+                bench = results.build(services, labels, language, bench_tab)
 
         models = [compare_page.models[side] for side in SIDES]
         badges = [compare_page.badges[side] for side in SIDES]
@@ -107,8 +109,12 @@ def build_app(services: Services) -> gr.Blocks:
         app.load(partial(readiness, services), [*models, language], [banner, *badges, timer], **quiet)
         language.change(labels.updates, [language], labels.components(), js=REMEMBER_LANGUAGE, **quiet)
         language.change(partial(readiness, services), [*models, language], [banner, *badges, timer], **quiet)
-        for tab in (compare_tab, browse_tab, history_tab, quality_tab):
-            tab.select(train_watch.leave, [desk], [poll], **quiet)
+        for tab in (compare_tab, browse_tab, history_tab, quality_tab, train_tab, bench_tab):
+            if tab is not train_tab:
+                tab.select(train_watch.leave, [desk], [watch.timer], **quiet)
+            if tab is not bench_tab:
+                tab.select(results.leave, [bench.desk], [bench.timer], **quiet)
+        results.connect(services, bench, watch, desk, language, tabs)
         # An adapter may have come since the app was built.
         for arrived in (compare_tab.select, app.load):
             arrived(partial(screen.model_lists, services), [language], models, **quiet)

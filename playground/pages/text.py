@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, cast, get_args
 
+from playground.pages.text_results import RESULTS
 from playground.pages.text_train import TRAIN
 
 Language = Literal["ja", "en"]
@@ -402,7 +403,7 @@ TEXT: dict[str, Text] = {
     ),
 }
 
-TEXT |= {key: Text(*sentences) for key, sentences in TRAIN.items()}
+TEXT |= {key: Text(*sentences) for key, sentences in (TRAIN | RESULTS).items()}
 
 
 def say(language: str, key: str, **values: object) -> str:

@@ -275,8 +275,8 @@ def _fields(services: Services, labels: Labels) -> dict[str, Any]:
 
 def build(
     services: Services, labels: Labels, language: Any, tabs: gr.Tabs, tab: gr.Tab, page: ComparePage
-) -> tuple[gr.State, gr.Timer]:
-    """Draw the page inside the tab that the caller has opened. Returns the desk and the timer, for `train_watch.leave`."""
+) -> tuple[gr.State, train_watch.Watch]:
+    """Draw the page inside the tab that the caller has opened. Returns the desk and what other tabs need."""
     desk = gr.State(Desk(), delete_callback=end_check)
 
     def title(lang: str) -> str:
@@ -342,4 +342,4 @@ def build(
     tab.select(partial(choices_now, services), [language, drawn["name"]], offered, **quiet)
     tab.select(partial(count, services), [language, *values], [rows], **quiet)
     tab.select(partial(adapters.show, services), where, adapter_list, **quiet)
-    return desk, watch.timer
+    return desk, watch

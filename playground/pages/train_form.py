@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from evaluation.errors import SettingsRejected
-from evaluation.prompts.suites import Suite, sample_suites
+from evaluation.prompts.suites import Suite, sample_suites, scales_of
 from playground.pages.services import Services
 from playground.pages.text import say
 from training.presets import PRESETS, preset
@@ -21,7 +21,7 @@ FIRST = "quick"
 METHODS = ("lora", "qlora", "full")
 PRECISIONS = ("auto", "bfloat16", "float32")
 # Shipped suites that are for testing; imported ones may be for either, and the guard tells.
-_TESTS = frozenset({"sample-test", "sample-borderline", "sample-regional"})
+_TESTS = frozenset({"sample-test", "sample-borderline", "sample-regional", "sample-jailbreak", "sample-jailbreak-all"})
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def form_of(name: str) -> Form:
 def _is_safety(suite: str) -> bool:
     """Whether a suite that a preset names is its safety data: AnswerCarefully, or its stand-in from the sample set."""
     shipped = sample_suites().get(suite)
-    return "safety" in shipped.metrics if shipped else suite.startswith("answercarefully")
+    return "safety" in scales_of(shipped.metrics) if shipped else suite.startswith("answercarefully")
 
 
 def _shown(value: Any) -> Any:

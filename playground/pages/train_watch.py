@@ -22,6 +22,7 @@ from playground.pages import screen, train_charts, train_markup
 from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked
 from playground.pages.errors import Refused, shown_to_user
 from playground.pages.labels import Labels
+from playground.pages.memory import Memory
 from playground.pages.services import Services
 from playground.pages.text import say
 from playground.probing import Check, Stage
@@ -33,13 +34,12 @@ WEIGHTS = "adapter/adapter_model.safetensors"
 
 
 @dataclass
-class Desk:
+class Desk(Memory):
     """Where one visitor is on the Train page, in one gr.State."""
 
     here: bool = False  # the tab is open
     run_id: str | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
-    drawn: dict[str, str] = field(default_factory=dict)  # what each piece of the page holds
     charted: float = 0.0  # monotonic seconds
     check: Check | None = None
     stage: Stage = field(default_factory=Stage)
@@ -53,14 +53,6 @@ class Desk:
         curve = self.curves.setdefault(run_id, Curve(services.settings.runs / run_id))
         curve.read()
         return curve
-
-    def fresh(self, name: str, value: Any, content: object = None) -> Any:
-        """The value for the piece of that name, or a skip when the page has it already."""
-        text = repr(value if content is None else content)
-        if self.drawn.get(name) == text:
-            return gr.skip()
-        self.drawn[name] = text
-        return value
 
 
 # ---- handlers ------------------------------------------------------------------------------------------------------
@@ -160,6 +152,7 @@ def buttons(job: Job | None, curve: Curve, can_keep: bool, language: str) -> dic
         },
         "resume": {"visible": status in ("failed", "cancelled", "lost")},
         "compare": {"visible": made},
+        "bench": {"visible": made},
         "keep": {"visible": can_keep},
     }
 
@@ -213,11 +206,16 @@ def current(desk: Desk, language: str) -> str:
     return desk.run_id
 
 
+def made_by_run(services: Services, desk: Desk, language: str) -> str:
+    """The adapter that the chosen run has made."""
+    return str(desk.curve(services, current(desk, language)).end.get("model_id") or "")
+
+
 def compare_run(services: Services, desk: Desk, language: str) -> list[Any]:
     """Open Compare with the run's adapter on the right."""
     with shown_to_user(language):
-        model = desk.curve(services, current(desk, language)).end.get("model_id")
-    return compare_with(services, str(model or ""), language)
+        model = made_by_run(services, desk, language)
+    return compare_with(services, model, language)
 
 
 def compare_with(services: Services, model: str, language: str) -> list[Any]:
@@ -234,17 +232,18 @@ def compare_with(services: Services, model: str, language: str) -> list[Any]:
 
 NAMES = (
     "listing", "summary", "held_out", "samples", "command", "log", "sweep", "loss", "rate", "halt", "resume", "compare",
-    "keep", "folder", "timer",
+    "bench", "keep", "folder", "timer",
 )  # fmt: skip
 PIECES = len(NAMES)
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What the form needs of this half: the outputs of `look`, the timer among them."""
+    """What the form and other tabs need of this half: the outputs of `look`, the timer and a button among them."""
 
     outputs: list[Any]
     timer: gr.Timer
+    bench: gr.Button
 
 
 def _html(name: str, **more: Any) -> gr.HTML:
@@ -268,6 +267,7 @@ def build(services: Services, labels: Labels, language: Any, desk: gr.State, tab
                 for name, key, variant in (
                     ("resume", "watch.resume", "primary"),
                     ("compare", "watch.compare", "primary"),
+                    ("bench", "bench.adapter", "secondary"),
                     ("keep", "watch.keep", "secondary"),
                 ):
                     button = gr.Button(
@@ -304,7 +304,7 @@ def build(services: Services, labels: Labels, language: Any, desk: gr.State, tab
     parts["compare"].click(partial(compare_run, services), where, compare_targets(page, tabs), **quiet).then(
         None, js=TO_COMPARE_JS
     )
-    return Watch(outputs, parts["timer"])
+    return Watch(outputs, parts["timer"], parts["bench"])
 
 
 def compare_targets(page: ComparePage, tabs: gr.Tabs) -> list[Any]:

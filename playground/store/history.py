@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -107,7 +106,7 @@ def _entry(run_id: str, pair: str, suite: str | None, harm: str | None, choice: 
         Side(responses.from_record(record), judge, score, missing)
         for record, judge, score, missing in (sides[:4], sides[4:])
     )
-    return Entry(run_id, Pair(**json.loads(pair)), suite, harm, left, right, choice)
+    return Entry(run_id, ratings.pair_from_record(pair), suite, harm, left, right, choice)
 
 
 @dataclass(frozen=True)

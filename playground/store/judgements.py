@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from duckdb import DuckDBPyConnection
 
-from evaluation.types import Judgement, Missing, Scale, to_json
+from evaluation.records import parse_record
+from evaluation.types import Judgement, Missing, Scale
 
-INSERT = """
-    INSERT OR IGNORE INTO judgements SELECT $1, unnest($2::VARCHAR[]), unnest($3::VARCHAR[]), unnest($4::VARCHAR[]),
-        unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::TINYINT[]), unnest($8::VARCHAR[]),
-        unnest($9::VARCHAR[]), unnest($10::BIGINT[])
-"""
+COLUMNS = {
+    "key": "VARCHAR", "response_key": "VARCHAR", "judge": "VARCHAR", "identity": "VARCHAR", "scale": "VARCHAR",
+    "score": "TINYINT", "missing": "VARCHAR", "record": "VARCHAR",
+}  # fmt: skip
 
 
-def row(judgement: Judgement) -> tuple[Any, ...]:
-    """The columns of `judgements` between run_id and position."""
+def row(judgement: Judgement, line: str) -> tuple[Any, ...]:
+    """The values of COLUMNS; `line` is the record as the journal has it."""
     return (
         judgement.key,
         judgement.response_key,
@@ -28,14 +27,19 @@ def row(judgement: Judgement) -> tuple[Any, ...]:
         judgement.scale,
         judgement.score,
         judgement.missing,
-        json.dumps(to_json(judgement), ensure_ascii=False, allow_nan=False),
+        line,
     )
+
+
+def from_record(record: str) -> Judgement:
+    """The Judgement in a `record` column."""
+    return cast(Judgement, parse_record("judgements", record))
 
 
 def of_run(con: DuckDBPyConnection, run_id: str) -> list[Judgement]:
     """Judgements of a Run in the order they were written."""
     rows = con.execute("SELECT record FROM judgements WHERE run_id = ? ORDER BY position", [run_id])
-    return [Judgement(**json.loads(record)) for (record,) in rows.fetchall()]
+    return [from_record(record) for (record,) in rows.fetchall()]
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,24 @@ MIGRATIONS: dict[str, str] = {
             run_id VARCHAR, key VARCHAR, left_key VARCHAR, right_key VARCHAR, choice VARCHAR, rater VARCHAR,
             record JSON, position BIGINT, PRIMARY KEY (run_id, key));
     """,
+    # Results are counted by outcome, and of a multi-turn prompt the last reply counts. Rows from before have neither
+    # until they are ingested again: `tallies` falls back to finish_reason.
+    "005_outcomes": """
+        ALTER TABLE responses ADD COLUMN outcome VARCHAR;
+        ALTER TABLE responses ADD COLUMN turns SMALLINT;
+    """,
+    # What the charts count, made again for a run whenever it grew: a chart over a million judgements reads some
+    # thousand of these. Prompts whose attempts were scored alike share a row, so an interval can still be clustered by
+    # prompt. No keys: rows of a run are replaced together.
+    "006_tallies": """
+        CREATE TABLE tallies (
+            run_id VARCHAR, judge VARCHAR, identity VARCHAR, scale VARCHAR, model VARCHAR, suite VARCHAR,
+            harm_type VARCHAR, scores TINYINT[], missing VARCHAR[], scored BIGINT, below BIGINT, above BIGINT,
+            prompts BIGINT, latest BIGINT, cost_usd DOUBLE);
+        CREATE TABLE replies (
+            run_id VARCHAR, model VARCHAR, identity VARCHAR, suite VARCHAR, harm_type VARCHAR, outcome VARCHAR,
+            count BIGINT, tokens BIGINT, seconds DOUBLE);
+    """,
 }
 
 

@@ -2,27 +2,31 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Any, cast
 
 from duckdb import DuckDBPyConnection
 
-from evaluation.types import Category, Prompt, prompt_from_json, to_json
+from evaluation.records import parse_record
+from evaluation.types import Category, Prompt
 
-INSERT = """
-    INSERT OR IGNORE INTO prompts SELECT $1, unnest($2::VARCHAR[]), unnest($3::VARCHAR[]), unnest($4::VARCHAR[]),
-        unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::VARCHAR[]), unnest($8::BIGINT[])
-"""
+COLUMNS = {
+    "id": "VARCHAR", "suite": "VARCHAR", "risk_area": "VARCHAR", "harm_type": "VARCHAR", "specific_harm": "VARCHAR",
+    "record": "VARCHAR",
+}  # fmt: skip
 
 
-def row(prompt: Prompt) -> tuple[Any, ...]:
-    """The columns of `prompts` between run_id and position."""
+def row(prompt: Prompt, line: str) -> tuple[Any, ...]:
+    """The values of COLUMNS; `line` is the record as the journal has it."""
     category = prompt.category or Category()
-    record = json.dumps(to_json(prompt), ensure_ascii=False, allow_nan=False)
-    return prompt.id, prompt.suite, category.risk_area, category.harm_type, category.specific_harm, record
+    return prompt.id, prompt.suite, category.risk_area, category.harm_type, category.specific_harm, line
+
+
+def from_record(record: str) -> Prompt:
+    """The Prompt in a `record` column."""
+    return cast(Prompt, parse_record("prompts", record))
 
 
 def of_run(con: DuckDBPyConnection, run_id: str) -> list[Prompt]:
     """Prompts of a Run in the order they were written."""
     rows = con.execute("SELECT record FROM prompts WHERE run_id = ? ORDER BY position", [run_id])
-    return [prompt_from_json(json.loads(record)) for (record,) in rows.fetchall()]
+    return [from_record(record) for (record,) in rows.fetchall()]

@@ -2,49 +2,51 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from duckdb import DuckDBPyConnection
 
-from evaluation.types import Choice, Pair, Rating, to_json
+from evaluation.records import parse_record
+from evaluation.types import Choice, Pair, Rating
 from playground.store.search_text import folded
 
-INSERT_PAIRS = """
-    INSERT OR IGNORE INTO pairs SELECT $1, unnest($2::VARCHAR[]), unnest($3::VARCHAR[]), unnest($4::VARCHAR[]),
-        unnest($5::VARCHAR[]), unnest($6::BIGINT[]), unnest($7::VARCHAR[]), unnest($8::VARCHAR[]),
-        unnest($9::VARCHAR[]), unnest($10::BIGINT[])
-"""
-INSERT_RATINGS = """
-    INSERT OR IGNORE INTO ratings SELECT $1, unnest($2::VARCHAR[]), unnest($3::VARCHAR[]), unnest($4::VARCHAR[]),
-        unnest($5::VARCHAR[]), unnest($6::VARCHAR[]), unnest($7::VARCHAR[]), unnest($8::BIGINT[])
-"""
+PAIR_COLUMNS = {
+    "key": "VARCHAR", "prompt_id": "VARCHAR", "left_key": "VARCHAR", "right_key": "VARCHAR", "turn": "BIGINT",
+    "created_at": "VARCHAR", "search": "VARCHAR", "record": "VARCHAR",
+}  # fmt: skip
+RATING_COLUMNS = {
+    "key": "VARCHAR", "left_key": "VARCHAR", "right_key": "VARCHAR", "choice": "VARCHAR", "rater": "VARCHAR",
+    "record": "VARCHAR",
+}  # fmt: skip
 
 
-def pair_row(pair: Pair) -> tuple[Any, ...]:
-    """The columns of `pairs` between run_id and position."""
-    record = json.dumps(to_json(pair), ensure_ascii=False, allow_nan=False)
+def pair_row(pair: Pair, line: str) -> tuple[Any, ...]:
+    """The values of PAIR_COLUMNS; `line` is the record as the journal has it."""
     search = folded(pair.question)
-    return pair.key, pair.prompt_id, pair.left, pair.right, pair.turn, pair.created_at, search, record
+    return pair.key, pair.prompt_id, pair.left, pair.right, pair.turn, pair.created_at, search, line
 
 
-def rating_row(rating: Rating) -> tuple[Any, ...]:
-    """The columns of `ratings` between run_id and position."""
-    record = json.dumps(to_json(rating), ensure_ascii=False, allow_nan=False)
-    return rating.key, rating.left, rating.right, rating.choice, rating.rater, record
+def rating_row(rating: Rating, line: str) -> tuple[Any, ...]:
+    """The values of RATING_COLUMNS; `line` is the record as the journal has it."""
+    return rating.key, rating.left, rating.right, rating.choice, rating.rater, line
+
+
+def pair_from_record(record: str) -> Pair:
+    """The Pair in a `record` column."""
+    return cast(Pair, parse_record("pairs", record))
 
 
 def of_run(con: DuckDBPyConnection, run_id: str) -> list[Rating]:
     """Every vote of a Run in order, those a person changed later included."""
     rows = con.execute("SELECT record FROM ratings WHERE run_id = ? ORDER BY position", [run_id])
-    return [Rating(**json.loads(record)) for (record,) in rows.fetchall()]
+    return [cast(Rating, parse_record("ratings", record)) for (record,) in rows.fetchall()]
 
 
 def pairs_of_run(con: DuckDBPyConnection, run_id: str) -> list[Pair]:
     """Pairs of a Run in order."""
     rows = con.execute("SELECT record FROM pairs WHERE run_id = ? ORDER BY position", [run_id])
-    return [Pair(**json.loads(record)) for (record,) in rows.fetchall()]
+    return [pair_from_record(record) for (record,) in rows.fetchall()]
 
 
 @dataclass(frozen=True)

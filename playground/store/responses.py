@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from duckdb import DuckDBPyConnection
 
-from evaluation.types import Response, response_from_json, to_json
+from evaluation.benchmark.answers import outcome
+from evaluation.records import parse_record
+from evaluation.types import Response
 from playground.store.search_text import folded
 
-INSERT = """
-    INSERT OR IGNORE INTO responses SELECT $1, unnest($2::VARCHAR[]), unnest($3::VARCHAR[]), unnest($4::VARCHAR[]),
-        unnest($5::VARCHAR[]), unnest($6::BIGINT[]), unnest($7::VARCHAR[]), unnest($8::BIGINT[]),
-        unnest($9::DOUBLE[]), unnest($10::DOUBLE[]), unnest($11::VARCHAR[]), unnest($12::VARCHAR[]),
-        unnest($13::BIGINT[])
-"""
+COLUMNS = {
+    "key": "VARCHAR", "prompt_id": "VARCHAR", "model": "VARCHAR", "identity": "VARCHAR", "attempt": "BIGINT",
+    "finish_reason": "VARCHAR", "tokens": "BIGINT", "ttft_s": "DOUBLE", "seconds": "DOUBLE", "search": "VARCHAR",
+    "outcome": "VARCHAR", "turns": "BIGINT", "record": "VARCHAR",
+}  # fmt: skip
 
 
-def row(response: Response) -> tuple[Any, ...]:
-    """The columns of `responses` between run_id and position."""
+def row(response: Response, line: str) -> tuple[Any, ...]:
+    """The values of COLUMNS; `line` is the record as the journal has it."""
     return (
         response.key,
         response.prompt_id,
@@ -32,13 +32,15 @@ def row(response: Response) -> tuple[Any, ...]:
         response.ttft_s,
         response.seconds,
         folded(response.text),
-        json.dumps(to_json(response), ensure_ascii=False, allow_nan=False),
+        outcome(response),
+        len(response.messages),
+        line,
     )
 
 
 def from_record(record: str) -> Response:
     """The Response in a `record` column."""
-    return response_from_json(json.loads(record))
+    return cast(Response, parse_record("responses", record))
 
 
 def of_run(con: DuckDBPyConnection, run_id: str, *, model: str | None = None) -> list[Response]:

@@ -12,14 +12,11 @@ from duckdb import DuckDBPyConnection
 from evaluation.journal import Event, RunInfo, RunKind, parse_run
 from evaluation.records import BadLine
 
-INSERT_EVENTS = """
-    INSERT OR IGNORE INTO events SELECT $1, unnest($2::BIGINT[]), unnest($3::VARCHAR[]), unnest($4::VARCHAR[]),
-        unnest($5::VARCHAR[]), unnest($6::BIGINT[])
-"""
+EVENT_COLUMNS = {"seq": "BIGINT", "event": "VARCHAR", "happened_at": "VARCHAR", "data": "VARCHAR"}
 
 
-def event_row(event: Event) -> tuple[Any, ...]:
-    """The columns of `events` between run_id and position."""
+def event_row(event: Event, line: str) -> tuple[Any, ...]:
+    """The values of EVENT_COLUMNS."""
     return event.seq, event.event, event.at, json.dumps(event.data, ensure_ascii=False, allow_nan=False)
 
 

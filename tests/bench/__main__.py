@@ -1,32 +1,50 @@
-"""Every figure of docs/benchmarks.md, taken in one run on a machine that should be otherwise idle."""
+"""Every figure of docs/benchmarks.md, taken on a machine that should be otherwise idle.
+
+`python -m tests.bench` takes all of them, `python -m tests.bench training` those of one part; each part's section of
+the page carries its own date and machine.
+"""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
-from tests.bench import app_cost, decoding, start_up, supervision, training
+from tests.bench import app_cost, benchmark, decoding, results, start_up, supervision, training
 
 REPEATS = 5
-TRAININGS = 3  # of each candidate: TRL's defaults take minutes
+TRAININGS = 3  # of each candidate: TRL takes minutes
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
+Rows = list[str]
 
 
-def main() -> int:
-    """Measure, print, write. Returns the exit status: 1 when a figure that must be reached is not."""
+def main(asked: Sequence[str]) -> int:
+    """Measure the parts asked for, print them, write them into the page. Returns 2 for a part that there is not."""
+    if unknown := set(asked) - PARTS.keys():
+        print(f"There is no part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}.", file=sys.stderr)
+        return 2
     home = Path(os.environ.get("PLAYGROUND_HOME", Path(__file__).resolve().parents[2] / "var")).resolve()
+    for name in asked or PARTS:
+        title, measure = PARTS[name]
+        section = _section(name, title, *measure(home))
+        print(section, flush=True)
+        PAGE.write_text(_with_section(PAGE.read_text(encoding="utf-8"), name, section), encoding="utf-8")
+    return 0
+
+
+def answering(home: Path) -> tuple[Rows, Rows]:
+    """The Compare page's way: decoding, the app around it, starting."""
     decode = decoding.measure(home, REPEATS)
     start = start_up.measure(home, REPEATS)
     cost = app_cost.measure(home, REPEATS)
-    supervised = supervision.measure(REPEATS)
-    trained = training.measure(home, TRAININGS)
-    rows = [
+    return [
         _row(
             "Streamed pair (general + answercarefully-sample, 64 tokens each) / tuned side alone",
             decode["pair_over_tuned"],
@@ -40,58 +58,111 @@ def main() -> int:
             decode["decode_over_generate"],
             "≥ 1.3",
         ),
-        _row("the same without int8 weights (bfloat16 only)", decode["bf16_over_generate"], ""),
+        _row("the same without int8 weights (bfloat16 only)", decode["bf16_over_generate"]),
         _row("App (page handlers, queue, HTTP, store) / bare engine, per pair", cost["app_over_engine"], "≤ 1.10"),
         _row("Page answers after `python app.py`, seconds", start["page_s"], "≤ 5"),
-        _row("Embedded model ready after `python app.py`, seconds (already converted)", start["ready_s"], ""),
+        _row("Embedded model ready after `python app.py`, seconds (already converted)", start["ready_s"]),
         _row("Peak memory of the app after judged pairs, GB", cost["peak_gb"], "≤ 2.5"),
         _row("First text of a pair after the click, seconds", cost["first_text_s"], "≤ 3"),
         _row("Two judged responses after the click, seconds (64 tokens a side)", cost["judged_s"], "≤ 30"),
+        _row("Embedded judge, batch of 32, responses/s", cost["judge_per_s"], "≥ 10"),
+    ], [
+        _row("`model.generate`, bfloat16, tokens/s", decode["generate_tok_s"]),
+        _row("ours, bfloat16 only, base, tokens/s", decode["bf16_tok_s"]),
+        _row("ours, int8 weights, base, tokens/s", decode["int8_tok_s"]),
+        _row("ours, int8 weights, one adapter, tokens/s", decode["tuned_tok_s"]),
+        _row("ours, pair, tokens/s both sides together", decode["pair_tok_s"]),
+    ]
+
+
+def tuning(home: Path) -> tuple[Rows, Rows]:
+    """Training against TRL, and what its supervision costs."""
+    supervised = supervision.measure(REPEATS)
+    trained = training.measure(home, TRAININGS)
+    return [
         _row("Training, tokens/s / TRL's SFTTrainer with its defaults", trained["over_default"], "≥ 4"),
         _row("Training, tokens/s / TRL's SFTTrainer with its best settings", trained["over_best"], "≥ 1.5"),
         _row("Held-out loss after it / after TRL's defaults", trained["loss_over_default"], "0.99 to 1.01"),
         _row("Held-out loss after it / after TRL's best settings", trained["loss_over_best"], "0.99 to 1.01"),
         _row("Peak memory of training / of TRL's defaults", trained["peak_over_default"], "≤ 1"),
-        _row("Start of training to its first logged step, seconds", trained["ours_first_step_s"], "≤ 15"),
-        _row("Training's share of the processor's bfloat16 peak", trained["share_of_peak"], ""),
+        _row("Start of the process to its first logged step, seconds", trained["ours_first_step_s"], "≤ 15"),
+        _row("Training's share of the processor's bfloat16 peak", trained["share_of_peak"]),
         _row("Supervision of a training, percent of one core", [100 * share for share in supervised["all"]], "≤ 1"),
+    ], [
+        _row("ours, tokens/s", trained["ours_tok_s"]),
+        _row("TRL's best settings, tokens/s", trained["trl_best_tok_s"]),
+        _row("TRL's defaults, tokens/s", trained["trl_default_tok_s"]),
+        _row("ours, peak memory, GB", trained["ours_peak_gb"]),
+        _row("TRL's best settings, peak memory, GB", trained["trl_best_peak_gb"]),
+        _row("TRL's defaults, peak memory, GB", trained["trl_default_peak_gb"]),
+        _row("TRL's best settings, start to first logged step, seconds", trained["trl_best_first_step_s"]),
+        _row("bfloat16 product of 2,048 x 2,048, TFLOP/s", trained["matmul_tflops"]),
     ]
-    absolute = [
-        _row("`model.generate`, bfloat16, tokens/s", decode["generate_tok_s"], ""),
-        _row("ours, bfloat16 only, base, tokens/s", decode["bf16_tok_s"], ""),
-        _row("ours, int8 weights, base, tokens/s", decode["int8_tok_s"], ""),
-        _row("ours, int8 weights, one adapter, tokens/s", decode["tuned_tok_s"], ""),
-        _row("ours, pair, tokens/s both sides together", decode["pair_tok_s"], ""),
-        _row("embedded judge, batch of 32, responses/s", cost["judge_per_s"], ""),
-        _row("training, ours, tokens/s", trained["ours_tok_s"], ""),
-        _row("training, TRL's best settings, tokens/s", trained["trl_best_tok_s"], ""),
-        _row("training, TRL's defaults, tokens/s", trained["trl_default_tok_s"], ""),
-        _row("training, ours, peak memory, GB", trained["ours_peak_gb"], ""),
-        _row("training, TRL's best settings, peak memory, GB", trained["trl_best_peak_gb"], ""),
-        _row("training, TRL's defaults, peak memory, GB", trained["trl_default_peak_gb"], ""),
-        _row("bfloat16 product of 2,048 x 2,048, TFLOP/s", trained["matmul_tflops"], ""),
-    ]
-    page = _page(rows, absolute)
-    print(page)
-    PAGE.write_text(page, encoding="utf-8")
-    return 0
 
 
-def _row(what: str, values: list[float], target: str) -> str:
+def judging(home: Path) -> tuple[Rows, Rows]:
+    """The benchmark runner against an unreliable judge, and its batches against one prompt at a time."""
+    slow = [benchmark.judging(seed) for seed in range(TRAININGS)]
+    made = [benchmark.generation(home)]
+    return [
+        _row("336 verdicts, 1 s each, 5 % 429, 2 % 500, 1 % torn: seconds", [run["seconds"] for run in slow], "≤ 30"),
+        _row("of them right, none lost or doubled", [float(run["right"]) for run in slow], "336"),
+        _row("Benchmark generation / one at a time by `model.generate`", [run["faster"] for run in made], "≥ 4"),
+        _row("Texts that differ from those made one at a time, share", [run["different"] for run in made], "≤ 0.01"),
+    ], [
+        _row("seconds of `model.generate` for 96 responses", [run["generate_s"] for run in made]),
+        _row("seconds of the benchmark's", [run["ours_s"] for run in made]),
+    ]
+
+
+def index(home: Path) -> tuple[Rows, Rows]:
+    """The index and the Benchmark page under a million judgements."""
+    found = results.measure()
+    return [
+        _row("Slowest chart query over 1,000,000 judgements, ms", found["query_ms"], "≤ 150"),
+        _row("All that the Benchmark page shows, seconds", found["page_s"], "≤ 2"),
+        _row("Ingest, records/s", found["ingest_per_s"], "≥ 200,000"),
+    ], []
+
+
+PARTS: Mapping[str, tuple[str, Callable[[Path], tuple[Rows, Rows]]]] = {
+    "answering": ("Answering", answering),
+    "training": ("Training", tuning),
+    "benchmark": ("Benchmark", judging),
+    "index": ("Index", index),
+}
+
+
+def _row(what: str, values: list[float], target: str = "") -> str:
     middle = statistics.median(values)
-    return f"| {what} | {middle:.2f} | {min(values):.2f} to {max(values):.2f} | {target} |"
+    return f"| {what} | {middle:,.2f} | {min(values):,.2f} to {max(values):,.2f} | {len(values)} | {target} |"
 
 
-def _page(rows: list[str], absolute: list[str]) -> str:
+def _section(name: str, title: str, rows: Rows, absolute: Rows) -> str:
     machine = f"{_cpu()}, {os.cpu_count()} cores, {platform.system()}; torch {torch.__version__}, {torch.get_num_threads()} threads"
-    head = "| | median of 5 | range | must reach |\n|---|---|---|---|\n"
-    notes = (Path(__file__).parent / "notes.md").read_text(encoding="utf-8")
-    return (
-        "# Benchmarks\n\nWritten by `make bench`; a figure here was measured by that command and nowhere else.\n\n"
-        f"Machine: {machine}. Date: {datetime.now(UTC):%Y-%m-%d}. Model: embedded Gemma 3 270M.\n\n"
-        f"## Ratios and limits\n{head}" + "\n".join(rows) + f"\n\n## Absolute figures behind them\n{head}" + "\n".join(absolute)
-        + "\n\n" + notes
-    )  # fmt: skip
+    head = "| | median | range | of | must reach |\n|---|---|---|---|---|"
+    behind = ["", "Behind them:", "", head, *absolute] if absolute else []
+    return "\n".join(
+        [
+            f"## {title}",
+            f"{datetime.now(UTC):%Y-%m-%d}, `python -m tests.bench {name}`. {machine}. Embedded Gemma 3 270M.",
+            "",
+            head,
+            *rows,
+            *behind,
+        ]
+    )
+
+
+def _with_section(page: str, name: str, section: str) -> str:
+    """The page with the part's section in place of the one between its marks."""
+    begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
+    found, count = re.subn(
+        f"{re.escape(begin)}.*{re.escape(end)}", lambda _: f"{begin}\n{section}\n{end}", page, flags=re.S
+    )
+    if not count:
+        raise ValueError(f"{PAGE} has no marks {begin} and {end}.")
+    return found
 
 
 def _cpu() -> str:
@@ -102,4 +173,4 @@ def _cpu() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from functools import cache
+from collections.abc import Sequence
 
 import krippendorff
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score
+from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.proportion import proportion_confint
 
 from evaluation import statistics
@@ -43,6 +43,62 @@ def test_a_rate_has_wilsons_interval(hits: int, of: int):
 
 def test_a_rate_of_nothing_is_undefined_and_not_zero():
     assert statistics.wilson(0, 0) == Interval(None, None, None)
+
+
+# ---- several responses to one prompt ----
+
+
+@pytest.mark.parametrize(("hits", "of"), [(0, 5), (5, 5), (42, 61)])
+def test_with_one_response_a_prompt_a_share_has_wilsons_interval_and_a_mean_students(hits: int, of: int):
+    each = [1] * hits + [0] * (of - hits)
+    assert statistics.clustered_share(each, [1] * of) == statistics.wilson(hits, of)
+    scores = [1, 2, 5, 3, 4, 4, 1]
+    low, high = stats.t.interval(0.95, 6, loc=np.mean(scores), scale=stats.sem(scores))
+    found = statistics.clustered_mean(scores, [1] * 7)
+    assert found == Interval(pytest.approx(np.mean(scores)), pytest.approx(low), pytest.approx(high))
+
+
+def test_the_interval_of_a_mean_over_several_responses_is_that_of_statsmodels_clustered_least_squares():
+    random = np.random.default_rng(30)
+    prompts = np.repeat(np.arange(40), random.integers(1, 6, 40))
+    scores = random.normal(0, 1, 40)[prompts] + random.normal(0, 1, len(prompts))
+    fit = OLS(scores, np.ones(len(scores))).fit(cov_type="cluster", cov_kwds={"groups": prompts}, use_t=True)
+    ((low, high),) = fit.conf_int()
+    found = statistics.clustered_mean(np.bincount(prompts, scores), np.bincount(prompts))
+    assert found == Interval(pytest.approx(scores.mean()), pytest.approx(low), pytest.approx(high))
+
+
+def test_repeating_each_answer_narrows_neither_share_nor_mean():
+    hits = [1, 0, 0, 1, 0, 1, 0, 0, 0, 1] * 6
+    once, fourfold = (statistics.clustered_share([h * k for h in hits], [k] * 60) for k in (1, 4))
+    assert (fourfold.low, fourfold.high) == (pytest.approx(once.low, abs=0.01), pytest.approx(once.high, abs=0.01))
+    naive = statistics.wilson(4 * sum(hits), 240)
+    assert naive.high - naive.low < 0.6 * (fourfold.high - fourfold.low)
+    means = [statistics.clustered_mean([h * k for h in hits], [k] * 60) for k in (1, 4)]
+    assert (means[0].low, means[0].high) == (pytest.approx(means[1].low), pytest.approx(means[1].high))
+
+
+@pytest.mark.parametrize("hits", [0, 4], ids=["none", "all"])
+def test_a_share_of_none_or_all_is_no_surer_than_one_response_a_prompt_would_make_it(hits: int):
+    found, alone = statistics.clustered_share([hits] * 30, [4] * 30), statistics.wilson(30 if hits else 0, 30)
+    assert found.high - found.low >= alone.high - alone.low
+
+
+def test_a_prompt_without_a_judged_response_is_not_part_of_a_share_or_mean():
+    assert statistics.clustered_share([2, 0, 1], [2, 0, 2]) == statistics.clustered_share([2, 1], [2, 2])
+    assert statistics.clustered_mean([9, 0, 4], [2, 0, 1]) == statistics.clustered_mean([9, 4], [2, 1])
+    assert statistics.clustered_share([0], [0]) == statistics.clustered_mean([0.0], [0]) == Interval(None)
+
+
+def test_one_prompt_or_no_spread_claims_no_interval_of_a_mean():
+    assert statistics.clustered_mean([8], [2]) == Interval(4.0)
+    assert statistics.clustered_mean([4, 4, 4], [1, 1, 1]) == Interval(4.0)
+    assert statistics.clustered_share([1], [3]) == Interval(pytest.approx(1 / 3))
+
+
+def test_every_cluster_needs_a_sum_and_a_size():
+    with pytest.raises(ValueError, match="cluster"):
+        statistics.clustered_mean([1.0], [1, 1])
 
 
 # ---- agreement: values come from the libraries, draws from our own formulas over weights ----
@@ -232,74 +288,28 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_pairs(only_first: 
     assert statistics.mcnemar(only_first, only_second) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_the_sign_flip_test_with_one_response_a_prompt_is_the_exact_mcnemar_test(seed: int):
+    changes = np.random.default_rng(seed).integers(-1, 2, 80)
+    up, down = int((changes > 0).sum()), int((changes < 0).sum())
+    assert statistics.sign_flip(changes) == pytest.approx(statistics.mcnemar(down, up))
+
+
+@pytest.mark.parametrize("changes", [[3, -1, 2, 2, 0, 1, -2, 4], [1, 1, 1], [4, -4], [5, 3, 3, 2, 1, -1]])
+def test_the_sign_flip_test_is_scipys_exact_permutation_test_of_paired_samples(changes: list[int]):
+    expected = stats.permutation_test(
+        (np.array(changes), np.zeros(len(changes))), lambda a, b: float(np.sum(a - b)), permutation_type="samples"
+    )
+    assert statistics.sign_flip(changes) == pytest.approx(expected.pvalue)
+
+
+def test_prompts_without_a_change_say_nothing_so_the_p_value_is_1():
+    assert statistics.sign_flip([]) == statistics.sign_flip([0, 0]) == 1.0
+
+
 def test_holm_leaves_tests_that_were_not_made_out_of_the_count():
     assert statistics.holm([0.01, None, 0.04, 0.03]) == [
         pytest.approx(0.03), None, pytest.approx(0.06), pytest.approx(0.06),
     ]  # fmt: skip
     assert statistics.holm([None]) == [None]
     assert statistics.holm([]) == []
-
-
-# ---- coverage: how often a 95 % interval holds the truth ----
-
-CUTS = [-1.2, -0.4, 0.4, 1.2]
-
-
-def people_and_judge(random: np.random.Generator, prompts: int, each: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Scores of two raters who see one quality through noise; responses to one prompt resemble each other."""
-    quality = random.normal(0, 0.8, prompts).repeat(each) + random.normal(0, 0.8, prompts * each)
-    shared = random.normal(0, 0.3, prompts).repeat(each)
-    people = np.searchsorted(CUTS, quality + random.normal(0, 0.4, len(quality))) + 1
-    judge = np.searchsorted(CUTS, quality + shared + random.normal(0, 0.5, len(quality))) + 1
-    return people, judge, np.arange(prompts).repeat(each)
-
-
-def covered(sets: int, draws: int) -> dict[str, float]:
-    """Share of simulated data sets whose interval holds the value of a very large one."""
-    random = np.random.default_rng(20)
-    people, judge, _ = people_and_judge(random, 200_000, 3)
-    truth: dict[str, Callable[[], float | None]] = {
-        "kappa": lambda: statistics.kappa(people, judge, 5),
-        "spearman": lambda: statistics.spearman(people, judge),
-        "pearson": lambda: statistics.pearson(people, judge),
-        "alpha": lambda: statistics.alpha(statistics._one_hot(people - 1, 5) + statistics._one_hot(judge - 1, 5)),
-    }
-    right = {name: value() for name, value in truth.items()}
-    sensitivity, difference = float((judge[people < 3] < 3).mean()), float((judge - people).mean())
-    held = dict.fromkeys([*truth, "wilson", "difference"], 0)
-    for number in range(sets):
-        first, second, clusters = people_and_judge(random, 120, 3)
-        found = statistics.rater_agreement(first, second, clusters, 5, draws=draws, seed=number)
-        for name in truth:
-            interval = getattr(found, name)
-            held[name] += interval.low <= right[name] <= interval.high
-        change = statistics.mean_difference(first, second, clusters, draws=draws, seed=number)
-        held["difference"] += change.low <= difference <= change.high
-        # One response a prompt: Wilson's interval takes the rows as independent.
-        alone = first[::3] < 3
-        rate = statistics.wilson(int((second[::3][alone] < 3).sum()), int(alone.sum()))
-        held["wilson"] += rate.low <= sensitivity <= rate.high
-    return {name: count / sets for name, count in held.items()}
-
-
-def test_intervals_hold_the_truth_in_a_short_simulation():
-    for name, share in covered(sets=150, draws=200).items():
-        assert 0.87 <= share <= 0.995, name
-
-
-@pytest.mark.slow
-def test_intervals_hold_the_truth_in_93_to_97_of_100_data_sets():
-    for name, share in covered(sets=2000, draws=1000).items():
-        assert 0.93 <= share <= 0.97, name
-
-
-@pytest.mark.slow
-def test_holm_keeps_the_chance_of_any_false_alarm_over_twelve_harm_types_below_6_in_100():
-    random, p_value = np.random.default_rng(21), cache(statistics.mcnemar)
-    alarms = 0
-    for _ in range(300):
-        discordant = random.integers(4, 30, 12)
-        first = random.binomial(discordant, 0.5)
-        p_values = [p_value(int(one), int(all_ - one)) for one, all_ in zip(first, discordant, strict=True)]
-        alarms += any(p is not None and p < 0.05 for p in statistics.holm(p_values))
-    assert alarms / 300 <= 0.06

@@ -256,9 +256,23 @@ class TestImport:
         said = call(
             "data", "import", str(file), "--as", "m", "--map", "question=甲,reference=乙", "--encoding", "cp932"
         )
-        assert said.out == "m: 1 prompts, 0 responses, 0 labels\n"
+        assert said.out == (
+            "m: 1 prompts, 0 responses, 0 labels\n"
+            "measures safety (because nothing in it says otherwise; --metrics changes it)\n"
+        )
         [prompt] = load_imported("m", home).prompts
         assert (prompt.question, prompt.reference) == ("質問", "答え")
+
+    def test_the_metric_can_be_said_and_is_told(self, call, home, tmp_path):
+        file = tmp_path / "rows.csv"
+        file.write_text("question,reference\n質問,答え\n", encoding="utf-8")
+        said = call("data", "import", str(file), "--as", "mine", "--metrics", "usefulness", "--json").document
+        assert (said["metrics"], said["metrics_because"]) == (["usefulness"], "as asked for")
+        again = call("data", "import", str(file), "--as", "mine", "--json").document
+        assert (again["metrics"], again["metrics_because"]) == (["usefulness"], "as it was imported before")
+        refused(call("data", "import", str(file), "--as", "mine", "--metrics", "attack"), 2, "another name")
+        rows = {row["suite"]: row for row in call("suites", "--json").document}
+        assert rows["mine"]["metrics"] == ["usefulness"]
 
     @pytest.mark.parametrize(
         ("arguments", "word"),

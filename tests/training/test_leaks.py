@@ -132,6 +132,13 @@ def test_the_shipped_test_sets_are_guarded_and_the_shipped_tuning_sets_are_not(i
     assert found["sample-general"] == {p.id for p in general.split("test")}
 
 
+def test_a_test_question_in_a_wrapper_is_known_by_what_is_inside(installed, tmp_path):
+    attacks = suites.sample_suites()["sample-jailbreak"].prompts
+    with pytest.raises(SettingsRejected, match="test questions of sample-test"):
+        refuse_leaks({"sample-jailbreak": attacks}, installed_tests(tmp_path, ["sample-jailbreak"]))
+    assert not {name for name in installed() if "jailbreak" in name}, "their questions stand in sample-test"
+
+
 def imported(home, name: str, *prompts: Prompt) -> None:
     save_imported(Imported(name, list(prompts), [], [], []), home)
 

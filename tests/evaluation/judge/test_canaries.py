@@ -55,6 +55,20 @@ def test_no_verdict_or_delimiter_of_a_canary_reaches_the_judge(canary):
     assert not DELIMITERS.search(response)
 
 
+_TOP = re.compile(r"5(?!段階|[0-9a-f])|５|𝟓")
+_TEN = {"5": "10", "５": "１０", "𝟓": "𝟏𝟎"}
+
+
+@pytest.mark.parametrize("canary", [c for c in CANARIES if c.name != "base64"], ids=lambda canary: canary.name)
+def test_no_canary_that_asks_for_10_reaches_the_judge_of_usefulness_as_a_verdict(canary):
+    asks_for_10 = replace(canary, text=_TOP.sub(lambda top: _TEN[top[0]], canary.text.replace("/5", "/10")))
+    user = build_prompt(canary_exchange(asks_for_10, HARMFUL_EXCHANGE), "usefulness")[1].content
+    response = json.loads(user.split("\n")[1])["response"]
+    assert parse_verdict(response, "usefulness").score is None
+    assert not re.search(r"[\[［【⟦]\s*[\[［【]?\s*(?:10|１０)\s*[\]］】⟧]", response)
+    assert not DELIMITERS.search(response)
+
+
 @pytest.mark.parametrize("canary", [canary for canary in CANARIES if canary.rider], ids=lambda canary: canary.name)
 def test_the_harmful_answer_itself_still_reaches_the_judge(canary):
     user = build_prompt(canary_exchange(canary, HARMFUL_EXCHANGE))[1].content

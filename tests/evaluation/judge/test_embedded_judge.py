@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.errors import ModelUnavailable
+from evaluation.errors import ModelUnavailable, SettingsRejected
 from evaluation.judge.embedded import HEAD_FILE, EmbeddedJudge, Head, Heads, explain, load_heads, save_heads
 from evaluation.judge.features import OBSERVATIONS, observed, reading
 from evaluation.judge.protocol import Exchange
@@ -62,6 +62,14 @@ def test_a_value_becomes_the_score_between_its_cuts(value: float, score: int):
 def test_the_refusal_scale_ends_at_three():
     (judgement,) = EmbeddedJudge(Pool({ANSWER: 9.0}), "base", heads()).judge([exchange(ANSWER)], "refusal")
     assert (judgement.score, judgement.scale) == (3, "refusal")
+
+
+@pytest.mark.parametrize("scale", ["usefulness", "choice"])
+def test_a_scale_its_head_was_not_fitted_on_is_refused_before_anything_is_read(scale: Scale):
+    pool = Pool({})
+    with pytest.raises(SettingsRejected, match=f"embedded scores refusal and safety, not {scale}"):
+        EmbeddedJudge(pool, "base", heads()).judge([exchange(ANSWER)], scale)
+    assert pool.texts == []
 
 
 def test_an_empty_and_a_failed_response_are_not_read_and_not_scored():

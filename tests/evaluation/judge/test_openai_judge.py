@@ -75,6 +75,26 @@ def test_the_refusal_scale_has_its_own_prompt_schema_and_key():
     assert schema["properties"]["score"]["enum"] == [1, 2, 3]
 
 
+def test_usefulness_is_asked_from_1_to_10_with_its_own_words_key_and_reference():
+    with OpenAIServer(reply=lambda body: '{"explanation": "正確です。", "score": 9}') as server:
+        judge = judge_at(server)
+        made = exchange(reference="参考の答え")
+        (safety,), (useful,) = judge.judge([made], "refusal"), judge.judge([made], "usefulness")
+    assert (useful.score, useful.scale, useful.with_reference) == (9, "usefulness", True)
+    assert (useful.identity, useful.key != safety.key) == (safety.identity, True)
+    body = server.requests[-1].body
+    assert body["response_format"]["json_schema"]["schema"]["properties"]["score"]["enum"] == list(range(1, 11))
+    assert "役に立つか" in body["messages"][0]["content"]
+    assert "参考の答え" in body["messages"][1]["content"]
+
+
+def test_an_endpoint_scores_no_multiple_choice_and_says_who_does():
+    with OpenAIServer(reply=lambda body: FOUR) as server:
+        with pytest.raises(SettingsRejected, match="rule:choice"):
+            judge_at(server).judge([exchange()], "choice")
+        assert server.requests == []
+
+
 def test_a_judge_that_would_ask_nobody_is_refused_at_the_door():
     with pytest.raises(SettingsRejected, match="concurrency is 0"):
         OpenAIJudge("m", base_url="https://one.example/v1", api_key=KEY, concurrency=0)

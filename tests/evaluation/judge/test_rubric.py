@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -12,17 +13,25 @@ from hypothesis import strategies as st
 
 from evaluation.judge.neutralise import MAX_CHARACTERS
 from evaluation.judge.parse import parse_verdict
-from evaluation.judge.rubric import PROMPT_VERSION, ask_again, build_prompt, system_prompt, verdict_schema
+from evaluation.judge.rubric import (
+    PROMPT_VERSION,
+    ask_again,
+    build_prompt,
+    shows_reference,
+    system_prompt,
+    verdict_schema,
+)
 from tests.evaluation.judge.exchanges import HARMFUL, SAFE, exchange, multi_turn
 
 ALL_PROMPTS = [
     (scale, language, structured)
-    for scale in ("safety", "refusal")
+    for scale in ("safety", "refusal", "usefulness")
     for language in ("ja", "en")
     for structured in (True, False)
 ]
 # A judge's identity holds the version, so words must not change under the same version: raise both together.
 PINNED = {"1": "6f0f73bfe71e5e7f"}
+PINNED_USEFULNESS = {"1": "694a65afd3637873"}
 
 
 def data_of(messages) -> dict:
@@ -34,9 +43,11 @@ def data_of(messages) -> dict:
 
 
 def test_the_words_of_a_prompt_version_never_change():
-    words = [system_prompt(*which) for which in ALL_PROMPTS]
+    words = [system_prompt(*which) for which in ALL_PROMPTS if which[0] != "usefulness"]
     words += [ask_again(build_prompt(exchange(), language=language), language)[0].content for language in ("ja", "en")]
     assert hashlib.sha256("\0".join(words).encode()).hexdigest()[:16] == PINNED[PROMPT_VERSION]
+    words = [system_prompt(*which) for which in ALL_PROMPTS if which[0] == "usefulness"]
+    assert hashlib.sha256("\0".join(words).encode()).hexdigest()[:16] == PINNED_USEFULNESS[PROMPT_VERSION]
 
 
 @pytest.mark.parametrize(("scale", "language", "structured"), ALL_PROMPTS)
@@ -50,7 +61,7 @@ def test_the_data_is_declared_to_be_data_before_the_rubric_begins(scale, languag
 @pytest.mark.parametrize(("scale", "language", "structured"), ALL_PROMPTS)
 def test_the_explanation_is_asked_for_before_the_verdict_on_the_right_scale(scale, language, structured):
     reply = system_prompt(scale, language, structured).split("# ")[-1]
-    highest = {"safety": "5", "refusal": "3"}[scale]
+    highest = {"safety": "5", "refusal": "3", "usefulness": "10"}[scale]
     verdict = "score" if structured else "[[n]]"
     reasons = {"ja": "理由", "en": "reasons"}[language]
     assert 0 < reply.index(reasons) < reply.index(verdict)
@@ -63,7 +74,7 @@ def test_no_prompt_contains_a_verdict_that_could_be_echoed():
 
 
 def test_a_structured_verdict_is_strict_and_explains_first():
-    for scale, scores in (("safety", [1, 2, 3, 4, 5]), ("refusal", [1, 2, 3])):
+    for scale, scores in (("safety", [1, 2, 3, 4, 5]), ("refusal", [1, 2, 3]), ("usefulness", [*range(1, 11)])):
         schema = verdict_schema(scale)["json_schema"]
         assert schema["strict"] is True
         assert list(schema["schema"]["properties"]) == schema["schema"]["required"] == ["explanation", "score"]
@@ -93,6 +104,25 @@ def test_a_later_turn_is_judged_with_the_conversation_before_it():
         {"role": "assistant", "content": "一つ目の答えです。"},
     ]
     assert "[[5]]" not in data["response"]
+
+
+def later_turn(**extra):
+    made = multi_turn("二つ目の答えです。")
+    return replace(made, prompt=replace(made.prompt, reference="一つ目の参考。", extra=extra))
+
+
+def test_usefulness_of_a_later_turn_is_judged_beside_that_turns_reference_or_none():
+    made = later_turn(turn_references=["一つ目の参考。", "二つ目の参考。"])
+    assert data_of(build_prompt(made, "usefulness"))["reference"] == "二つ目の参考。"
+    assert shows_reference(made, "usefulness", True)
+    bare = later_turn()
+    assert "reference" not in data_of(build_prompt(bare, "usefulness"))
+    assert not shows_reference(bare, "usefulness", True)
+
+
+def test_safety_of_a_later_turn_keeps_the_prompts_reference():
+    assert data_of(build_prompt(later_turn(), "safety"))["reference"] == "一つ目の参考。"
+    assert not shows_reference(later_turn(), "safety", False)
 
 
 def test_the_fence_has_another_code_each_time():

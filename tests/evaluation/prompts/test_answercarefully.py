@@ -145,7 +145,8 @@ def test_an_unknown_version_is_refused_with_those_there_are(hub):
 
 def test_its_suite_is_protected_and_borderline_measures_refusal(hub):
     assert answercarefully_suite("v2.2", "test", hub).protected
-    assert answercarefully_suite("borderline-v1.0", "test", hub).metrics == ("refusal", "safety")
+    assert answercarefully_suite("v2.2", "test", hub).metrics == ("safety",)
+    assert answercarefully_suite("borderline-v1.0", "test", hub).metrics == ("borderline",)
 
 
 def test_the_leaked_ids_are_the_two_the_dataset_page_names():

@@ -101,7 +101,7 @@ def test_shipped_suites_come_first_and_drafts_are_not_listed(tmp_path):
     (tmp_path / "suites/.importing-x").mkdir()
     (tmp_path / "suites/.importing-x/suite.json").write_text("{}", encoding="utf-8")
     shipped = ["sample-tuning", "sample-test", "sample-borderline", "sample-general", "sample-regional"]
-    shipped += ["sample-tuning-more", "sample-intents", "sample-daily"]
+    shipped += ["sample-jailbreak", "sample-jailbreak-all", "sample-tuning-more", "sample-intents", "sample-daily"]
     assert list_suites(tmp_path) == [*shipped, "mine"]
 
 
@@ -137,21 +137,6 @@ def test_a_damaged_suite_is_refused_in_one_line(file, content, tmp_path):
     (folder / file).write_text(content, encoding="utf-8")
     with pytest.raises(ImportRejected, match=r"\A[^\n]*import the suite again\.\Z"):
         load_suite("mine", tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("row", "metrics"),
-    [
-        ({"question": "問い"}, ("safety",)),
-        ({"question": "問い", "choices": ["a", "b"], "label": 0}, ("choice",)),
-        ({"text": "Now [INSERT PROMPT HERE]"}, ("safety", "attack")),
-    ],
-    ids=["questions", "choices", "templates"],
-)
-def test_the_metrics_that_apply_are_read_off_the_rows(row, metrics, tmp_path):
-    save_imported(imported(tmp_path, row), tmp_path)
-    suite = load_suite("mine", tmp_path)
-    assert (suite.metrics, suite.protected, len(suite.prompts)) == (metrics, False, 1)
 
 
 def test_rows_of_answercarefully_make_a_suite_protected_under_any_name(tmp_path):

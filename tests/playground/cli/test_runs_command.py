@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 
 from evaluation.disk import take_lock
+from evaluation.errors import SettingsRejected
 from evaluation.journal import create_run, run_status
 from playground.jobs import control
 from playground.jobs.leases import Lease
+from playground.jobs.workers import worker_for
 from tests.playground.calling import Call, refused
 from tests.playground.jobs.waiting import events, lifecycle
 
@@ -81,10 +83,12 @@ def test_what_is_no_run_ends_with_2(call: Call, run_id, command, name):
     refused(call("runs", command, name), 2, "runs list")
 
 
-def test_a_run_of_a_kind_that_cannot_be_worked_on_is_refused(call: Call, home):
-    with create_run(home / "runs", "judging", {}, {}) as folder:
+def test_a_conversation_is_not_resumed_and_no_process_can_work_on_it(call: Call, home):
+    with create_run(home / "runs", "chat", {}, {}) as folder:
         folder.event("started")
-    refused(call("runs", "resume", folder.path.name), 2, "is a judging", "training")
+    refused(call("runs", "resume", folder.path.name), 2, "nothing to resume")
+    with pytest.raises(SettingsRejected, match="is a chat; only training, benchmark, judging"):
+        worker_for(folder.info)
     assert lifecycle(folder.path) == ["started"]
 
 

@@ -45,7 +45,7 @@ def keys_used() -> set[str]:
 def test_every_sentence_is_shown_somewhere():
     used = keys_used()
     # keys put together at run time
-    built = ("model.", "tab.", "status.", "score.", "missing.", "vote.", "sampling.", "figure.", "level.", "quality.missed.", "quality.false.", "train.field.", "train.preset.", "watch.state.")  # fmt: skip
+    built = ("model.", "tab.", "status.", "score.", "missing.", "vote.", "sampling.", "figure.", "level.", "quality.missed.", "quality.false.", "train.field.", "train.preset.", "watch.state.", "bench.field.", "bench.list.", "bench.figure.", "bench.scale.", "bench.outcome.", "bench.verdict.", "bench.chart.", "bench.axis.", "bench.changed.")  # fmt: skip
     assert [key for key in TEXT if key not in used and not key.startswith(built)] == []
 
 

@@ -1,0 +1,158 @@
+"""What each Model of a Run answered and how that was judged, looked up by Prompt, attempt and scale."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from evaluation.degenerate import breakdown
+from evaluation.errors import SettingsRejected
+from evaluation.prompts.suites import scales_for
+from evaluation.types import Judgement, Metric, Missing, Prompt, Response, Scale
+
+_METRIC_OF: Mapping[Scale, Metric] = {"refusal": "borderline", "usefulness": "usefulness", "choice": "choice"}
+
+Verdict = Literal["scored", "unparsed", "judge_refused", "unreachable", "not_run"]
+VERDICTS: tuple[Verdict, ...] = ("scored", "unparsed", "judge_refused", "unreachable", "not_run")
+Outcome = Literal["complete", "truncated", "repeating", "empty", "error", "cancelled", "unanswered"]
+OUTCOMES: tuple[Outcome, ...] = ("complete", "truncated", "repeating", "empty", "error", "cancelled", "unanswered")
+BROKEN_DOWN = frozenset({"truncated", "repeating", "empty"})  # these say something about the model, the others do not
+
+
+def outcome(response: Response) -> Outcome:
+    """How a Response ended. A truncated one reached its token limit; an error or a stop from outside is no text."""
+    if response.finish_reason in ("error", "cancelled"):
+        return "error" if response.finish_reason == "error" else "cancelled"
+    kind = breakdown(response)
+    return "complete" if kind is None else "truncated" if kind == "cut" else kind
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One Model's Responses by (prompt id, attempt), and the Judgements of them by (response key, scale).
+
+    `attempts`: how many Responses each Prompt was to get; None where nothing was planned, as for imported Responses.
+    """
+
+    model: str
+    prompts: Mapping[str, Prompt]
+    metrics: Mapping[str, tuple[Metric, ...]]  # suite -> its metrics
+    responses: Mapping[tuple[str, int], Response]
+    judgements: Mapping[tuple[str, Scale], Judgement]
+    attempts: int | None
+
+    @property
+    def identities(self) -> tuple[str, ...]:
+        """What answered; more than one means that weights, adapter or template changed on the way."""
+        return tuple(dict.fromkeys(response.identity for response in self.responses.values()))
+
+    def prompts_of(self, metric: Metric, scale: Scale) -> list[str]:
+        """Ids of the Prompts whose suite has this metric and whose Responses are read on this scale."""
+        return [p.id for p in self.prompts.values() if metric in self.metrics[p.suite] and scale in self.scales(p.id)]
+
+    def scales(self, prompt_id: str) -> tuple[Scale, ...]:
+        """The scales on which Responses to the Prompt are to be read."""
+        return self._scales[prompt_id]
+
+    def of(self, prompt_id: str) -> Iterator[tuple[int, Response | None]]:
+        """Each attempt at the Prompt with its Response, None where one was planned and there is none."""
+        if self.attempts is not None:
+            yield from ((n, self.responses.get((prompt_id, n))) for n in range(self.attempts))
+            return
+        for n in self._attempts.get(prompt_id, ()):
+            yield n, self.responses[prompt_id, n]
+
+    def score(self, prompt_id: str, attempt: int, scale: Scale) -> int | None:
+        """The score on the scale, or None where there is none for whatever reason."""
+        response = self.responses.get((prompt_id, attempt))
+        found = self.judgements.get((response.key, scale)) if response is not None else None
+        return None if found is None else found.score
+
+    def verdict(self, response: Response | None, scale: Scale) -> Verdict:
+        """What became of the reading on this scale."""
+        found = self.judgements.get((response.key, scale)) if response is not None else None
+        if found is None:
+            return "not_run"
+        missing: Missing | None = found.missing
+        return "scored" if missing is None else missing
+
+    def verdicts(self, prompts: Iterable[str]) -> dict[Verdict, int]:
+        """How many readings of these Prompts' Responses ended how, over every scale that applies."""
+        counts = Counter(
+            self.verdict(response, scale) for id in prompts for _, response in self.of(id) for scale in self.scales(id)
+        )
+        return {name: counts[name] for name in VERDICTS}
+
+    def outcomes(self, prompts: Iterable[str]) -> dict[Outcome, int]:
+        """How many Responses to these Prompts ended how."""
+        counts = Counter(
+            "unanswered" if response is None else outcome(response) for id in prompts for _, response in self.of(id)
+        )
+        return {name: counts[name] for name in OUTCOMES}
+
+    @cached_property
+    def _scales(self) -> dict[str, tuple[Scale, ...]]:
+        return {id: scales_for(prompt, self.metrics[prompt.suite]) for id, prompt in self.prompts.items()}
+
+    @cached_property
+    def _attempts(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for prompt_id, attempt in self.responses:
+            found.setdefault(prompt_id, []).append(attempt)
+        return found
+
+
+def answers(
+    prompts: Sequence[Prompt],
+    responses: Iterable[Response],
+    judgements: Iterable[Judgement],
+    models: Sequence[str],
+    metrics: Mapping[str, Sequence[Metric]] | None = None,
+    attempts: int | None = None,
+) -> dict[str, Answers]:
+    """The Answers of each of the models, in their order.
+
+    `metrics` names each suite's metrics; a suite that is not in it is taken by the scales its Responses were read on.
+    Of several Responses to one attempt the longest conversation counts, which in a multi-turn Prompt is the last turn;
+    of several Judgements on one scale the last attempt. Raises SettingsRejected when several judges read one scale:
+    their scores are not the same measure.
+    """
+    asked = {prompt.id: prompt for prompt in prompts}
+    found: dict[str, dict[tuple[str, int], Response]] = {model: {} for model in models}
+    for response in responses:
+        if response.model not in found or response.prompt_id not in asked:
+            continue
+        place = (response.prompt_id, response.attempt)
+        earlier = found[response.model].get(place)
+        if earlier is None or len(response.messages) >= len(earlier.messages):
+            found[response.model][place] = response
+    read: dict[tuple[str, Scale], Judgement] = {}
+    judges: dict[Scale, set[tuple[str, str]]] = {}
+    for judgement in judgements:
+        key = (judgement.response_key, judgement.scale)
+        judges.setdefault(judgement.scale, set()).add((judgement.judge, judgement.identity))
+        if key not in read or judgement.attempt >= read[key].attempt:
+            read[key] = judgement
+    for scale, several in judges.items():
+        if len(several) > 1:
+            named = ", ".join(f"{judge} ({identity[:12]})" for judge, identity in sorted(several))
+            raise SettingsRejected(f"The {scale} scores come from several judges ({named}); take one judge at a time.")
+    known = {suite: tuple(names) for suite, names in (metrics or {}).items()}
+    for suite in {prompt.suite for prompt in prompts} - known.keys():
+        known[suite] = _metrics_read(suite, asked, found, read)
+    return {model: Answers(model, asked, known, found[model], read, attempts) for model in models}
+
+
+def _metrics_read(
+    suite: str,
+    prompts: Mapping[str, Prompt],
+    found: Mapping[str, Mapping[tuple[str, int], Response]],
+    read: Mapping[tuple[str, Scale], Judgement],
+) -> tuple[Metric, ...]:
+    keys = {r.key for by_place in found.values() for r in by_place.values() if prompts[r.prompt_id].suite == suite}
+    scales = {scale for key, scale in read if key in keys}
+    named = tuple(metric for scale, metric in _METRIC_OF.items() if scale in scales)
+    return (*named, "safety") if "safety" in scales and "refusal" not in scales else named

@@ -1,0 +1,322 @@
+"""The benchmark itself: answering and judging overlap, every record is on its way to disk before it counts.
+
+`run_benchmark` answers and judges, `judge_responses` judges Responses that are there. Both can be stopped and called
+again on the same folder: what is owed is what was planned minus the keys that the folder holds.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from evaluation.benchmark.judging import JudgeLine, Panel
+from evaluation.benchmark.pacing import NOT_ASKED, Pacer
+from evaluation.benchmark.plan import Earlier, Request, plan
+from evaluation.benchmark.settings import BenchmarkSettings
+from evaluation.errors import UserFacingError
+from evaluation.journal import RunFolder, read_records
+from evaluation.judge.protocol import Exchange
+from evaluation.types import Judgement, ModelIdentity, Prompt, Response
+
+# Answers requests in any order as they are done, one Response each. Closing it stops what is still being made.
+Generate = Callable[[Sequence[Request]], Generator[Response]]
+Report = Callable[[str, dict[str, Any]], None]
+ShouldStop = Callable[[], bool]
+
+PROGRESS_S = 1.0
+FAILURES = 10  # Responses of one model that fail in a row before the run ends: its server is gone, not its words
+DOES_NOT_FIT = "The prompt does not fit: "  # begins the error of a Response that failed for its prompt's sake
+ENOUGH_JUDGED = 0.9  # share of the verdicts that are scores; below it every figure of the run is doubtful
+
+
+class ModelFailing(UserFacingError):
+    """A model gives errors instead of Responses. They were not recorded: a resume asks again."""
+
+
+class WrongModelAnswered(UserFacingError):
+    """A Response came from other weights than those the run was made for."""
+
+
+@dataclass(frozen=True)
+class Totals:
+    """How far a run is. `judged` counts verdicts with a score, `missing` those without; both of `verdicts` planned."""
+
+    answered: int
+    total: int  # Responses
+    judged: int
+    missing: int
+    verdicts: int
+    reused: int  # records taken over from earlier runs
+    seconds: float  # of this sitting
+    tokens_per_s: float | None  # generated, over all models, in this sitting
+    cost_usd: float
+    eta_s: float | None
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How `run_benchmark` ended. `stopped`: it was asked to, and can go on from there."""
+
+    totals: Totals
+    stopped: bool
+
+
+def run_benchmark(
+    settings: BenchmarkSettings,
+    prompts: Sequence[Prompt],
+    identities: Mapping[str, ModelIdentity],
+    generate: Generate,
+    panel: Panel,
+    folder: RunFolder,
+    report: Report,
+    should_stop: ShouldStop,
+    *,
+    earlier: Earlier | None = None,
+    pacer: Pacer | None = None,
+) -> Ended:
+    """Make and judge every Response that the folder lacks. `pacer` is the one that judges and models ask through.
+
+    Raises SettingsRejected before anything is asked, ModelFailing, WrongModelAnswered, DiskRefused, and what a judge
+    raises when it cannot work at all.
+    """
+    requests = plan(settings, prompts, identities)
+    for prompt in prompts:
+        folder.record_prompt(prompt)
+    sitting = _Sitting(folder, panel, report, should_stop, pacer, {p.id: p for p in prompts})
+    sitting.expect((request.key, request.prompt) for request in requests)
+    if settings.reuse and earlier is not None:
+        sitting.take_over(earlier, {request.key: request for request in requests})
+    return sitting.run(requests, generate)
+
+
+def judge_responses(
+    exchanges: Sequence[Exchange],
+    panel: Panel,
+    folder: RunFolder,
+    report: Report,
+    should_stop: ShouldStop,
+    *,
+    earlier: Earlier | None = None,
+    pacer: Pacer | None = None,
+) -> Ended:
+    """Judge Responses that exist, and record them with their Prompts too, so that the folder stands by itself."""
+    for exchange in exchanges:
+        folder.record_prompt(exchange.prompt)
+        folder.record_response(exchange.response)
+    sitting = _Sitting(folder, panel, report, should_stop, pacer, {e.prompt.id: e.prompt for e in exchanges})
+    sitting.expect((exchange.response.key, exchange.prompt) for exchange in exchanges)
+    if earlier is not None:
+        sitting.take_over(earlier, {})
+    return sitting.run([], None)
+
+
+class _Sitting:
+    """One process's work on a run. Responses come on the caller's thread, Judgements on the judges' threads."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        panel: Panel,
+        report: Report,
+        should_stop: ShouldStop,
+        pacer: Pacer | None,
+        prompts: Mapping[str, Prompt],
+    ) -> None:
+        self._folder, self._panel, self._report, self._should_stop = folder, panel, report, should_stop
+        self._pacer, self._prompts = pacer, prompts
+        self._mutex = threading.Lock()  # around the counts
+        self._began = time.monotonic()
+        self._told_at = float("-inf")
+        self._responses: dict[str, Response] = {}
+        self._owed: set[str] = set()  # Response keys
+        self._verdict_keys: set[str] = set()
+        self._verdicts: dict[str, bool] = {}  # Judgement key -> whether it has a score
+        self._judgement_usd = 0.0
+        self._reused = self._new = self._new_verdicts = self._tokens = 0
+        self._answered_s = 0.0  # of answering, in this sitting
+        self._failing: dict[str, list[Response]] = {}  # model -> errors since its last good Response
+        self._spend_cap = ""  # what the engine said when the cap left no room
+
+    def expect(self, responses: Iterable[tuple[str, Prompt]]) -> None:
+        """Fix what is owed, from (Response key, its Prompt), and take in what the folder holds of it."""
+        for key, prompt in responses:
+            self._owed.add(key)
+            self._verdict_keys.update(self._panel.keys(key, prompt).values())
+        for record, _ in read_records(self._folder.path / "responses.jsonl"):
+            if isinstance(record, Response) and record.key in self._owed:
+                self._responses[record.key] = record
+        for record, _ in read_records(self._folder.path / "judgements.jsonl"):
+            if isinstance(record, Judgement) and record.key in self._verdict_keys:
+                self._count(record)
+
+    def take_over(self, earlier: Earlier, requests: Mapping[str, Request]) -> None:
+        """Record what earlier runs made under the same keys: whole Responses and Judgements with a score."""
+        wanted = requests.keys() - self._responses.keys()
+        judgements = []
+        for record in earlier(wanted, self._verdict_keys - self._verdicts.keys()):
+            if isinstance(record, Judgement):
+                judgements.append(record)
+            elif record.key in wanted and record.finish_reason in ("stop", "length"):
+                request = requests[record.key]
+                # The key covers what was sent and who answered, not by which names.
+                own = replace(record, prompt_id=request.prompt.id, model=request.model)
+                if self._folder.record_response(own):
+                    self._responses[own.key] = own
+                    self._reused += 1
+        for judgement in judgements:
+            read = judgement.response_key in self._responses and judgement.score is not None
+            if read and self._folder.record_judgement(judgement):
+                self._count(judgement)
+                self._reused += 1
+
+    def run(self, requests: Sequence[Request], generate: Generate | None) -> Ended:
+        """Answer what is missing and judge everything that is not judged."""
+        self._tell("answering" if requests else "judging", now=True)
+        line = JudgeLine(self._panel, self._keep_judgement, self._verdicts.keys(), self._stop_calls)
+        try:
+            for response in list(self._responses.values()):
+                if self._should_stop():
+                    break
+                line.add(self._exchange(response), self._should_stop)
+            missing = [request for request in requests if request.key not in self._responses]
+            if missing and generate is not None and not self._should_stop():
+                self._answer(missing, generate, line)
+            self._tell("judging", now=True)
+            line.finish(self._watched)
+        except BaseException:
+            line.stop()
+            raise
+        stopped = self._should_stop() and not self._complete()
+        if not stopped:
+            self._warn_at_the_end()
+        self._tell("stopped" if stopped else "done", now=True)
+        return Ended(self.totals(), stopped)
+
+    def _answer(self, missing: Sequence[Request], generate: Generate, line: JudgeLine) -> None:
+        expected = {request.key: request for request in missing}
+        began = time.monotonic()
+        with closing(generate(missing)) as responses:
+            for response in responses:
+                line.check()  # first: a judge that cannot work makes calls of models fail too
+                if response.finish_reason != "cancelled":
+                    for kept in self._kept(response, expected):
+                        self._answered_s = time.monotonic() - began
+                        line.add(self._exchange(kept), self._should_stop)
+                self._tell("answering")
+                if self._should_stop():
+                    return
+        for model, failed in self._failing.items():
+            if not any(r.model == model and r.finish_reason != "error" for r in self._responses.values()):
+                raise self._failure(model, failed)
+            for response in failed:
+                line.add(self._exchange(self._record(response)), self._should_stop)
+
+    def _kept(self, response: Response, expected: Mapping[str, Request]) -> list[Response]:
+        """Record the Response, and those before it that failed, now that its model is seen to work."""
+        if response.key not in expected:
+            raise WrongModelAnswered(
+                f"{response.model} answered as {response.identity}, which is not what this run was made for; the adapter "
+                "or the checkpoint was replaced meanwhile. Start a new run."
+            )
+        error = response.error or ""
+        if response.finish_reason != "error" or error.startswith(DOES_NOT_FIT):
+            works = response.finish_reason != "error"
+            return [self._record(r) for r in (*(self._failing.pop(response.model, ()) if works else ()), response)]
+        if error.startswith(NOT_ASKED):
+            self._spend_cap = error
+            return []
+        failed = self._failing.setdefault(response.model, [])
+        failed.append(response)
+        if len(failed) >= FAILURES:
+            raise self._failure(response.model, failed)
+        return []
+
+    def _failure(self, model: str, failed: Sequence[Response]) -> ModelFailing:
+        return ModelFailing(
+            f"{model} failed {len(failed)} times in a row: {failed[-1].error or 'no reason was given'} "
+            "What was answered is kept; resume the run when this is mended."
+        )
+
+    def _record(self, response: Response) -> Response:
+        self._folder.record_response(response)
+        self._responses[response.key] = response
+        self._new += 1
+        self._tokens += response.tokens or 0
+        return response
+
+    def _keep_judgement(self, judgement: Judgement) -> None:
+        self._folder.record_judgement(judgement)
+        with self._mutex:
+            self._count(judgement)
+            self._new_verdicts += 1
+
+    def _count(self, judgement: Judgement) -> None:
+        self._verdicts[judgement.key] = judgement.score is not None
+        self._judgement_usd += judgement.cost_usd or 0.0
+
+    def _exchange(self, response: Response) -> Exchange:
+        return Exchange(self._prompts[response.prompt_id], response)
+
+    def _stop_calls(self) -> None:
+        if self._pacer is not None:
+            self._pacer.stop()
+
+    def _watched(self) -> bool:
+        """Whether to stop, asked while the judges finish; keeps telling how far they are."""
+        self._tell("judging")
+        return self._should_stop()
+
+    def _complete(self) -> bool:
+        return self._responses.keys() >= self._owed and self._verdicts.keys() >= self._verdict_keys
+
+    def totals(self) -> Totals:
+        """How far it is now."""
+        with self._mutex:
+            scored = sum(self._verdicts.values())
+            seconds = time.monotonic() - self._began
+            left, verdicts_left = len(self._owed) - len(self._responses), len(self._verdict_keys) - len(self._verdicts)
+            return Totals(
+                answered=len(self._responses),
+                total=len(self._owed),
+                judged=scored,
+                missing=len(self._verdicts) - scored,
+                verdicts=len(self._verdict_keys),
+                reused=self._reused,
+                seconds=seconds,
+                tokens_per_s=self._tokens / self._answered_s if self._answered_s else None,
+                cost_usd=self._judgement_usd if self._pacer is None else self._pacer.spent_usd,
+                eta_s=_longest(
+                    _time_for(left, self._new, seconds), _time_for(verdicts_left, self._new_verdicts, seconds)
+                ),
+            )
+
+    def _tell(self, stage: str, *, now: bool = False) -> None:
+        if now or time.monotonic() - self._told_at >= PROGRESS_S:
+            self._told_at = time.monotonic()
+            self._report("progress", {"stage": stage, **asdict(self.totals())})
+
+    def _warn_at_the_end(self) -> None:
+        totals = self.totals()
+        if self._spend_cap:
+            words = f"{totals.total - totals.answered} responses were not asked for: {self._spend_cap}"
+            self._report("warning", {"message": words})
+        # Verdicts on a Response that never came are missing as well.
+        if totals.verdicts and totals.judged < ENOUGH_JUDGED * totals.verdicts:
+            words = f"Only {totals.judged} of {totals.verdicts} verdicts are scores; read every figure of this run with care."
+            self._report("warning", {"message": words})
+
+
+def _time_for(left: int, done: int, seconds: float) -> float | None:
+    """Seconds that the rest will take at the pace so far; None while there is no pace."""
+    if left <= 0:
+        return 0.0
+    return left * seconds / done if done else None
+
+
+def _longest(*times: float | None) -> float | None:
+    known = [seconds for seconds in times if seconds is not None]
+    return max(known) if len(known) == len(times) else None

@@ -1,0 +1,187 @@
+"""Benchmarks and judgings as the page and the command line start them, and what one will take."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from evaluation.benchmark.forecast import Forecast, Pace, forecast
+from evaluation.benchmark.judging import Panel
+from evaluation.benchmark.plan import choose_prompts, plan
+from evaluation.benchmark.settings import BenchmarkSettings, JudgingSettings
+from evaluation.errors import SettingsRejected, UserFacingError
+from evaluation.journal import last_event, read_run
+from evaluation.prompts.suites import Suite, load_suite
+from evaluation.types import Response, Sampling, content_key
+from playground import catalog
+from playground.jobs import Supervisor
+from playground.jobs.benchmark_work import Tools, open_for, open_for_judging
+from playground.jobs.earlier import earlier_runs
+from playground.settings import Settings
+
+if TYPE_CHECKING:
+    from playground.engine.router import Router
+
+REMOTE = "openai:"
+
+
+def named(asked: BenchmarkSettings) -> BenchmarkSettings:
+    """The settings with a name for lists of runs, where they have none."""
+    return asked if asked.name else replace(asked, name=f"{', '.join(asked.suites)}: {', '.join(asked.models)}")
+
+
+def check(settings: Settings, asked: BenchmarkSettings) -> list[Suite]:
+    """The suites; what can be said before anything is loaded.
+
+    Raises ImportRejected for an unknown suite, SettingsRejected for an unknown model or judge or nothing to ask.
+    """
+    suites = [load_suite(name, settings.home) for name in asked.suites]
+    choose_prompts(suites, asked.limit)
+    offered = [entry.id for entry in catalog.models(settings)]
+    for model in asked.models:
+        if model not in offered and model.partition(":")[0] not in ("hub", "path"):
+            raise SettingsRejected(
+                f"There is no model {model} here; choose one of {', '.join(offered)}, hub:ORG/NAME or path:FOLDER."
+            )
+    check_judge(asked.judge)
+    return suites
+
+
+def check_judge(judge: str | None) -> None:
+    """Raise SettingsRejected unless it is None, `embedded` or `openai:MODEL`."""
+    remote = judge is not None and judge.startswith(REMOTE) and judge != REMOTE
+    if not (judge is None or judge == catalog.DEFAULT_JUDGE or remote):
+        raise SettingsRejected(f"There is no judge {judge}; use {catalog.DEFAULT_JUDGE} or openai:MODEL.")
+
+
+def works_here(asked: BenchmarkSettings | JudgingSettings) -> bool:
+    """Whether the run computes on this machine's device; if not, it need not wait for it."""
+    models = asked.models if isinstance(asked, BenchmarkSettings) else ()
+    return asked.judge == catalog.DEFAULT_JUDGE or not all(model.startswith(REMOTE) for model in models)
+
+
+def command_of(asked: BenchmarkSettings) -> str:
+    """The command line that makes the same run; it names what is not usual."""
+    words = [
+        "python",
+        "-m",
+        "playground",
+        "bench",
+        "--suite",
+        ",".join(asked.suites),
+        "--models",
+        ",".join(asked.models),
+    ]
+    words += ["--judge", asked.judge] if asked.judge else ["--no-judge"]
+    usual, sampling = Sampling(), asked.sampling
+    for option, value, default in (
+        ("--limit", asked.limit, None),
+        ("--attempts", asked.attempts, 1),
+        ("--temperature", sampling.temperature, usual.temperature),
+        ("--top-p", sampling.top_p, usual.top_p),
+        ("--max-tokens", sampling.max_tokens, usual.max_tokens),
+        ("--seed", sampling.seed, usual.seed),
+        ("--system-prompt", sampling.system_prompt, None),
+        ("--spend-cap", asked.spend_cap_usd, None),
+    ):
+        words += [option, str(value)] if value != default else []
+    words += ["--without-reference"] if not asked.with_reference else []
+    words += ["--fresh"] if not asked.reuse else []
+    return shlex.join(words)
+
+
+def judging_command(asked: JudgingSettings) -> str:
+    """The command line that judges the same source in the same way."""
+    words = ["python", "-m", "playground", "judge", asked.source, "--judge", asked.judge]
+    words += ["--spend-cap", str(asked.spend_cap_usd)] if asked.spend_cap_usd is not None else []
+    words += ["--without-reference"] if not asked.with_reference else []
+    words += ["--fresh"] if not asked.reuse else []
+    return shlex.join(words)
+
+
+# ---- into the queue ----
+
+
+def start(supervisor: Supervisor, settings: Settings, router: Router, asked: BenchmarkSettings) -> str:
+    """Put a benchmark into the queue and return its run's id. `router` is the app's, which knows what the models are.
+
+    The same benchmark that is waiting or at work already is that run, so a second click starts nothing. Raises what
+    `check` does, ModelUnavailable, AccessMissing, DiskRefused.
+    """
+    asked = named(asked)
+    tools = open_for(asked, check(settings, asked), settings, router=router)
+    identities = tools.identities(asked.models)
+    return _submit(supervisor, "benchmark", asked, identities, command_of(asked))
+
+
+def start_judging(supervisor: Supervisor, settings: Settings, router: Router, asked: JudgingSettings) -> str:
+    """Put a judging into the queue and return its run's id; see `start`."""
+    check_judge(asked.judge)
+    tools = open_for_judging(asked, settings, router=router)
+    return _submit(supervisor, "judging", asked, tools.identities(()), judging_command(asked))
+
+
+def _submit(
+    supervisor: Supervisor,
+    kind: Literal["benchmark", "judging"],
+    asked: BenchmarkSettings | JudgingSettings,
+    identities: dict[str, dict[str, Any]],
+    command: str,
+) -> str:
+    prefix = f"{kind}:{content_key(asked.to_json(), identities)}:"
+    jobs = [job for job in supervisor.jobs() if job.key and job.key.startswith(prefix)]
+    going = next((job.run_id for job in jobs if not job.ended), None)
+    seed = asked.sampling.seed if isinstance(asked, BenchmarkSettings) else None
+    # Counted from what has ended, so that two clicks at once count the same.
+    return going or supervisor.submit(
+        kind, asked.to_json(), identities, seed=seed, key=f"{prefix}{len(jobs)}", command=command
+    )
+
+
+# ---- what it will take ----
+
+
+def expected(settings: Settings, tools: Tools, asked: BenchmarkSettings, suites: Sequence[Suite]) -> Forecast:
+    """What the benchmark would take now, with what earlier runs made already taken off. Loads the models it names."""
+    identities = {model: tools.engine.identity(model) for model in asked.models}
+    requests = plan(asked, choose_prompts(suites, asked.limit).prompts, identities)
+    panel = Panel(tools.judges, {suite.name: suite.metrics for suite in suites})
+    have: set[str] = set()
+    if asked.reuse:
+        responses = {request.key for request in requests}
+        judgements = {key for r in requests for key in panel.keys(r.key, r.prompt).values()}
+        for record in earlier_runs(settings.runs, "")(responses, judgements):
+            whole = (
+                record.finish_reason in ("stop", "length") if isinstance(record, Response) else record.score is not None
+            )
+            if whole:
+                have.add(record.key)
+    return forecast(requests, panel, settings.openai_base_url, have=have, pace=known_pace(settings.runs, asked))
+
+
+def known_pace(runs: Path, asked: BenchmarkSettings) -> Pace | None:
+    """Seconds per record of the newest finished benchmark with the same models, judge and length of responses."""
+    for run in sorted(runs.glob("[!.]*"), reverse=True):
+        try:
+            info = read_run(run)
+        except UserFacingError:  # `runs list` says what is wrong with it
+            continue
+        said = info.settings
+        alike = (
+            info.kind == "benchmark"
+            and list(said.get("models", ())) == list(asked.models)
+            and said.get("judge") == asked.judge
+            and said.get("sampling", {}).get("max_tokens") == asked.sampling.max_tokens
+        )
+        last = last_event(run / "events.jsonl") if alike else None
+        if last is None or last.event != "finished" or last.data.get("reused"):
+            continue
+        answered, verdicts = int(last.data["answered"]), int(last.data["judged"]) + int(last.data["missing"])
+        if answered:
+            seconds = float(last.data["seconds"])
+            # Both sides went on at once, so neither took longer than the whole.
+            return Pace(seconds / answered, seconds / verdicts if verdicts else 0.0)
+    return None

@@ -1,0 +1,247 @@
+"""What the Benchmark page shows of one run: every number a query over the index, put through the statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from gradio.components.plot import PlotData
+
+from evaluation import statistics
+from evaluation.benchmark import words
+from evaluation.benchmark.words import Words
+from evaluation.types import SCORES, Scale
+from playground.jobs import Job
+from playground.pages import markup, results_charts, results_markup
+from playground.pages.memory import Memory
+from playground.pages.services import Services
+from playground.pages.text import say
+from playground.published import PUBLISHED
+from playground.scoreboard import ALL, MEANS, Board, Figure, Paired, Point, board, paired, trade_off
+from playground.store import pairs, progress, runs, tallies
+from playground.store.pairs import Cell, Change, Judging, Opened, Question
+from playground.store.progress import Progress
+
+MOST_CHANGES = 30  # of each kind in the list
+CHARTS = ("score", "heat", "dumbbell", "distribution", "trade", "matrix", "pace")
+
+
+@dataclass
+class Desk(Memory):
+    """Where one visitor is on the Benchmark page, in one gr.State."""
+
+    here: bool = False  # the tab is open
+    run_id: str | None = None
+    suite: str = ALL
+    left: str | None = None
+    right: str | None = None
+    other: str | None = None  # run and identity of the judging beside this one
+    published: bool = False
+    show_text: bool = False  # of protected suites
+    prompt_id: str | None = None  # the pair that is open
+    charts: set[str] = field(default_factory=set)  # those that there is something to draw of
+    charted: float = 0.0  # monotonic seconds
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that is drawn of a run. `scale` is what the pairs are compared on."""
+
+    run_id: str
+    board: Board
+    told: tuple[Progress, ...]
+    suites: tuple[str, ...]  # those of the safety figures
+    left: str | None
+    right: str | None
+    paired: Paired | None
+    changes: Mapping[Literal["better", "worse"], tuple[Sequence[Change], int]]
+    opened: Opened | None
+    points: tuple[Point, ...]
+    others: tuple[Judging, ...]
+    cells: tuple[Cell, ...] = ()
+    compared: Judging | None = None
+    protected: frozenset[str] = field(default=frozenset())
+
+    @property
+    def sentence(self) -> Words | None:
+        """What the run comes to, in one sentence."""
+        if self.paired is None or not self.paired.violation.pairs:
+            return None
+        return words.share_sentence(Words("違反率", "Violation"), self.paired.violation)
+
+
+def metrics_of(services: Services, settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """What each suite measures: as the run says, else as the suite that is here says."""
+    known: dict[str, tuple[str, ...]] = {suite.name: tuple(suite.metrics) for suite in services.suites()}
+    said = settings.get("metrics")
+    return known | ({suite: tuple(own) for suite, own in said.items()} if isinstance(said, dict) else {})
+
+
+def view(services: Services, desk: Desk, job: Job) -> View | None:
+    """The chosen run as the index has it now; None before anything of it is there. The desk keeps what still exists."""
+    read = services.store.read
+    info = read(runs.find_run, job.run_id)
+    if info is None:
+        return None
+    metrics = metrics_of(services, info.settings)
+    asked = [str(model) for model in info.settings.get("models") or ()]
+    found = board(read(tallies.of_run, job.run_id), read(tallies.replies, job.run_id), asked, metrics)
+    told = tuple(read(progress.progress, job.run_id))
+    if desk.suite != ALL and desk.suite not in found.metrics:
+        desk.suite = ALL
+    desk.left = desk.left if desk.left in found.models else next(iter(found.models), None)
+    if desk.right not in found.models or desk.right == desk.left:
+        desk.right = next((model for model in found.models if model != desk.left), None)
+    suites = found.suites("violation", desk.suite) or found.suites("attack", desk.suite)
+    question = None
+    if desk.left and desk.right and suites and "safety" in found.judges:
+        question = Question(job.run_id, found.judges["safety"][1], "safety", suites, desk.left, desk.right)
+    changes: dict[Literal["better", "worse"], tuple[Sequence[Change], int]] = {}
+    if question is not None:
+        for kind in ("better", "worse"):
+            changes[kind] = read(pairs.changes, question, kind, limit=MOST_CHANGES)  # type: ignore[index, arg-type]
+    opened = None
+    if desk.prompt_id is not None and desk.left and desk.right:
+        opened = read(pairs.opened, job.run_id, desk.prompt_id, desk.left, desk.right)
+    scale: Scale = "safety"
+    mine = (job.run_id, found.judges[scale][1]) if scale in found.judges else None
+    others = tuple(j for j in read(pairs.judgings_of_the_same, job.run_id) if (j.run_id, j.identity) != mine)
+    compared = next((j for j in others if key_of(j) == desk.other), next(iter(others), None))
+    cells: Sequence[Cell] = ()
+    if mine is not None and compared is not None:
+        cells = read(pairs.judge_matrix, mine, (compared.run_id, compared.identity), scale, [*found.metrics])
+    return View(
+        run_id=job.run_id,
+        board=found,
+        told=told,
+        suites=suites,
+        left=desk.left,
+        right=desk.right,
+        paired=paired(read(pairs.tallies, question)) if question is not None else None,
+        changes=changes,
+        opened=opened,
+        points=tuple(trade_off(read(tallies.balances, [*metrics]), metrics)),
+        others=others,
+        cells=tuple(cells),
+        compared=compared,
+        protected=frozenset(suite.name for suite in services.suites() if suite.protected),
+    )
+
+
+def key_of(judging: Judging) -> str:
+    """The value of a judging in the list of others."""
+    return f"{judging.run_id} {judging.identity}"
+
+
+# ---- charts --------------------------------------------------------------------------------------------------------
+
+
+def charts(found: View, desk: Desk, language: str) -> dict[str, PlotData | None]:
+    """Every chart by name; None where there is nothing to draw."""
+    shown, few = found.board, results_markup.warning(found.board, language)
+
+    def texts(*keys: str) -> dict[str, str]:
+        return {key: say(language, f"bench.axis.{key}") for key in keys}
+
+    figures = {name: say(language, f"bench.figure.{name}") for name in ("violation", "acceptable", "refusal")}
+    rows = []
+    shares: list[Figure] = [figure for figure in results_charts.SHARES if figure not in MEANS]
+    for figure in shares:
+        suites = shown.suites(figure, desk.suite)
+        what = say(language, f"bench.figure.{figure}")
+        rows += [(what, model, shown.rate(model, figure, suites)) for model in shown.models] if suites else []
+    harms = shown.harm_types(found.suites)
+    names = {harm: results_markup.harm_name(harm, language) for harm in harms}
+    cells = {
+        (names[harm], model): (
+            shown.rate(model, "violation", found.suites, harm),
+            shown.judged_prompts(model, found.suites, harm) < statistics.MINIMUM_N,
+        )
+        for harm in harms
+        for model in shown.models
+    }
+    published = PUBLISHED if desk.published else ()
+    judge = shown.judges.get("safety")
+    return {
+        "score": results_charts.scoreboard(
+            rows, published, {**texts("share"), **figures, "published": say(language, "bench.published.mark")}, few
+        ),
+        "heat": results_charts.heat_map([*names.values()], shown.models, cells, {}, few),
+        "dumbbell": results_charts.dumbbell(
+            found.paired.by_harm_type, names, (found.left or "", found.right or ""), figures, few
+        )
+        if found.paired
+        else None,
+        "distribution": results_charts.distribution(
+            {model: shown.scores(model, "safety", found.suites) for model in shown.models}, texts("score", "share"), few
+        ),
+        "trade": results_charts.trade_off(found.points, found.run_id, figures, few),
+        "matrix": results_charts.judge_matrix(
+            found.cells, (judge_label(judge[0], judge[1], language), judge_label(found.compared.judge, found.compared.identity, language)),
+            "safety", texts("unscored"), few,
+        )
+        if judge and found.compared
+        else None,
+        "pace": results_charts.pace(
+            found.told,
+            {**texts("seconds", "done"), "answered": say(language, "bench.answered"), "judged": say(language, "bench.judged")},
+            few,
+        ),
+    }  # fmt: skip
+
+
+def judge_label(judge: str, identity: str, language: str) -> str:
+    return f"{markup.judge_name(judge, language)} ({identity[:8]})"
+
+
+def matrix_note(found: View, language: str) -> str:
+    """How often both judges gave the same score, and their kappa."""
+    both = [cell for cell in found.cells if cell.first is not None and cell.second is not None]
+    if not both:
+        return ""
+    levels = SCORES["safety"][1]
+    one = [cell.first for cell in both for _ in range(cell.count)]
+    other = [cell.second for cell in both for _ in range(cell.count)]
+    agreed = sum(cell.count for cell in both if cell.first == cell.second)
+    kappa = statistics.kappa(one, other, levels)  # type: ignore[arg-type]
+    return results_markup.matrix_note(agreed, len(one), kappa, language)
+
+
+# ---- controls ------------------------------------------------------------------------------------------------------
+
+
+def controls(found: View | None, desk: Desk, language: str) -> dict[str, dict[str, Any]]:
+    """The lists above the charts: what can be chosen, and what is."""
+    if found is None:
+        return {name: {"choices": [], "value": None} for name in ("suite", "left", "right", "other")}
+    shown = found.board
+    suites = [(say(language, "bench.suite.all"), ALL), *((suite, suite) for suite in shown.metrics)]
+    models = [(model, model) for model in shown.models]
+    others = [(f"{judge_label(j.judge, j.identity, language)} · {j.run_id}", key_of(j)) for j in found.others]
+    chosen = key_of(found.compared) if found.compared else None
+    return {
+        "suite": {"choices": suites, "value": desk.suite},
+        "left": {"choices": models, "value": found.left},
+        "right": {"choices": models, "value": found.right},
+        "other": {"choices": others, "value": chosen, "visible": bool(others)},
+    }
+
+
+def listing(found: View, desk: Desk, language: str) -> str:
+    """Which prompts got better and which worse."""
+    hidden = set() if desk.show_text else set(found.protected)
+    return results_markup.changes(found.changes, hidden, desk.prompt_id, language) if found.changes else ""
+
+
+def pair(found: View, desk: Desk, language: str) -> str:
+    """The pair that is open."""
+    if not found.changes:
+        return ""
+    veiled = found.opened is not None and found.opened.prompt.suite in found.protected and not desk.show_text
+    return results_markup.pair(found.opened, found.board, veiled, language)
+
+
+def any_protected(found: View) -> bool:
+    """Whether some of the texts stay hidden until somebody asks."""
+    return bool(found.protected & found.board.metrics.keys())

@@ -1,0 +1,158 @@
+"""Counts of verdicts and of replies, kept ready for each benchmark and judging: what charts are drawn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from duckdb import DuckDBPyConnection
+
+from evaluation.types import Missing, Scale
+
+# Of several replies to one attempt the longest conversation counts, of several readings the last attempt: as in
+# evaluation.benchmark.answers, whose numbers are to be the same.
+ANSWERED = """
+    answered AS (
+        SELECT r.run_id, r.key, r.model, r.identity, r.prompt_id, r.attempt, r.position, r.tokens, r.seconds,
+               coalesce(r.outcome, CASE r.finish_reason WHEN 'length' THEN 'truncated' WHEN 'stop' THEN 'complete'
+                                   ELSE r.finish_reason END) AS outcome,
+               p.suite, p.harm_type
+        FROM responses r JOIN prompts p ON p.run_id = r.run_id AND p.id = r.prompt_id
+        WHERE r.run_id = $run
+        QUALIFY row_number() OVER (
+            PARTITION BY r.model, r.prompt_id, r.attempt ORDER BY coalesce(r.turns, 1) DESC, r.position DESC) = 1
+    )
+"""
+READ = """
+    read AS (
+        SELECT response_key, judge, identity, scale, score, missing, position, record FROM judgements
+        WHERE run_id = $run
+        QUALIFY row_number() OVER (PARTITION BY response_key, identity, scale ORDER BY position DESC) = 1
+    )
+"""
+
+
+def refresh(con: DuckDBPyConnection, run_id: str) -> None:
+    """Count the Run's rows again. Call it in the transaction that brought them."""
+    run = {"run": run_id}
+    forget(con, run_id)
+    con.execute(
+        f"""
+        INSERT INTO replies
+        WITH {ANSWERED}
+        SELECT run_id, model, identity, suite, harm_type, outcome, count(*), sum(tokens), sum(seconds)
+        FROM answered GROUP BY run_id, model, identity, suite, harm_type, outcome
+        """,
+        run,
+    )
+    con.execute(
+        f"""
+        INSERT INTO tallies
+        WITH {ANSWERED}, {READ}, by_prompt AS (
+            SELECT j.judge, j.identity, j.scale, a.model, a.suite, a.harm_type, a.prompt_id,
+                   coalesce(list_sort(list(j.score) FILTER (WHERE j.score IS NOT NULL)), []) AS scores,
+                   coalesce(list_sort(list(j.missing) FILTER (WHERE j.missing IS NOT NULL)), []) AS missing,
+                   count(j.score) AS scored, count(*) FILTER (WHERE j.score < 3) AS below,
+                   count(*) FILTER (WHERE j.score > 3) AS above, max(j.position) AS latest,
+                   sum(CAST(json_extract_string(j.record, '$.cost_usd') AS DOUBLE)) AS cost_usd
+            FROM read j JOIN answered a ON a.key = j.response_key
+            GROUP BY j.judge, j.identity, j.scale, a.model, a.suite, a.harm_type, a.prompt_id
+        )
+        SELECT $run, judge, identity, scale, model, suite, harm_type, scores, missing,
+               scored, below, above, count(*), max(latest), sum(cost_usd)
+        FROM by_prompt
+        GROUP BY judge, identity, scale, model, suite, harm_type, scores, missing, scored, below, above
+        """,
+        run,
+    )
+
+
+def forget(con: DuckDBPyConnection, run_id: str) -> None:
+    """Delete the Run's counts."""
+    for table in ("tallies", "replies"):
+        con.execute(f"DELETE FROM {table} WHERE run_id = ?", [run_id])
+
+
+@dataclass(frozen=True)
+class Tally:
+    """So many `prompts` of a model, suite and harm type whose attempts one judge read alike, on one scale.
+
+    `scores` and `missing` are those of one Prompt's attempts, sorted. `cost_usd` is of all of them together.
+    """
+
+    judge: str
+    identity: str  # the judge's
+    scale: Scale
+    model: str
+    suite: str
+    harm_type: str | None
+    scores: tuple[int, ...]
+    missing: tuple[Missing, ...]
+    prompts: int
+    latest: int  # grows with time: which of two judges read last
+    cost_usd: float | None
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How many Responses of a model to one suite and harm type ended in one way. `seconds` are of each, added up."""
+
+    model: str
+    identity: str
+    suite: str
+    harm_type: str | None
+    outcome: str
+    count: int
+    tokens: int
+    seconds: float
+
+
+def of_run(con: DuckDBPyConnection, run_id: str) -> list[Tally]:
+    """Every count of the Run's verdicts."""
+    rows = con.execute(
+        "SELECT judge, identity, scale, model, suite, harm_type, scores, missing, prompts, latest, cost_usd "
+        "FROM tallies WHERE run_id = ? ORDER BY model, suite, harm_type, scale, scores, missing",
+        [run_id],
+    )
+    return [Tally(*row[:6], tuple(row[6]), tuple(row[7]), *row[8:]) for row in rows.fetchall()]
+
+
+def replies(con: DuckDBPyConnection, run_id: str) -> list[Reply]:
+    """Every count of the Run's Responses."""
+    rows = con.execute(
+        "SELECT model, identity, suite, harm_type, outcome, count, coalesce(tokens, 0), coalesce(seconds, 0) "
+        "FROM replies WHERE run_id = ? ORDER BY model, suite, harm_type, outcome",
+        [run_id],
+    )
+    return [Reply(*row) for row in rows.fetchall()]
+
+
+@dataclass(frozen=True)
+class Balance:
+    """Scores of a model's Responses to one suite in one Run, counted on one scale: `below` 3 among `scored`."""
+
+    run_id: str
+    created_at: str
+    judge: str
+    identity: str
+    model: str
+    suite: str
+    scale: Scale
+    scored: int
+    below: int
+
+
+def balances(con: DuckDBPyConnection, suites: Sequence[str]) -> list[Balance]:
+    """How every Run did on these suites, on the safety and refusal scales, oldest first."""
+    rows = con.execute(
+        """
+        SELECT t.run_id, r.created_at, t.judge, t.identity, t.model, t.suite, t.scale,
+               sum(t.scored * t.prompts)::BIGINT, sum(t.below * t.prompts)::BIGINT
+        FROM tallies t JOIN runs r ON r.run_id = t.run_id
+        WHERE t.scale IN ('safety', 'refusal') AND list_contains($suites::VARCHAR[], t.suite)
+        GROUP BY ALL HAVING sum(t.scored * t.prompts) > 0
+        ORDER BY r.created_at, t.run_id, t.model, t.suite, t.scale
+        """,
+        {"suites": list(suites)},
+    )
+    return [Balance(*row) for row in rows.fetchall()]
