@@ -165,10 +165,13 @@ class _Memory:
             _CLEAR.write_text("5")  # Linux: let the high-water mark start again from now
 
     def peak(self) -> int:
-        """Bytes beyond those in use at the start; on a CPU without /proc, the process's high-water mark."""
+        """Bytes beyond those in use at the start; on a CPU without /proc, the process's high-water mark.
+
+        0 when all of it fitted into memory that the process had and gave back meanwhile.
+        """
         if torch.cuda.is_available():
             return int(torch.cuda.max_memory_allocated())
-        return _status("VmHWM") - self._before
+        return max(0, _status("VmHWM") - self._before)
 
 
 def _status(name: str) -> int:

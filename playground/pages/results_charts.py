@@ -277,12 +277,12 @@ def _scale(colour: str) -> list[list[Any]]:
 
 
 def figure(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], height: int, warning: str) -> PlotData:
-    """The figure with what all have in common; a `warning` stands in its upper left corner."""
+    """The figure with what all have in common; a `warning` stands in its upper left corner, above the legend."""
     legend = sum(trace.get("showlegend", True) and "name" in trace for trace in traces) > 0
     notes = [*layout.get("annotations", ())]
-    if warning:
+    if warning and not legend:
         notes.append(
-            {"text": warning, "xref": "paper", "yref": "paper", "x": 0, "y": 1, "yshift": 44 if legend else 22,
+            {"text": warning, "xref": "paper", "yref": "paper", "x": 0, "y": 1, "yshift": 22,
              "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 12}}
         )  # fmt: skip
     common = {
@@ -292,7 +292,14 @@ def figure(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], heigh
         "plot_bgcolor": NOTHING,
         "font": {"family": "inherit", "size": 13},
         "showlegend": legend,
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1.02,
+            "yanchor": "bottom",
+            # Within the legend, whose rows are as many as fit: nothing else knows where it ends.
+            "title": {"text": warning, "side": "top", "font": {"size": 12}},
+        },
         "hoverlabel": {"bgcolor": "#232a39", "font": {"color": "#ffffff"}},
     }
     document = {

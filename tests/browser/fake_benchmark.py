@@ -22,13 +22,15 @@ from playground.settings import Settings
 from tests.fakes import FakeEngine, FakeJudge
 
 HALF = 60  # readings
+SLOW_S = 0.05  # a reading after the wait: the stop is to be heard before all is read
 
 
 @dataclass
 class WaitingJudge(FakeJudge):
-    """Scores by the model's name, and waits in the middle."""
+    """Scores by the model's name, waits in the middle, and goes on slowly."""
 
     waits: Callable[[], bool] = lambda: False
+    slow: bool = False
 
     def judge(
         self, exchanges: Sequence[Exchange], scale: Scale = "safety", on_done: Callable[[Judgement], None] | None = None
@@ -36,7 +38,10 @@ class WaitingJudge(FakeJudge):
         read = []
         for exchange in exchanges:
             while len(self.seen) >= HALF and self.waits():
+                self.slow = True
                 time.sleep(0.1)
+            if self.slow:
+                time.sleep(SLOW_S)
             read += super().judge([exchange], scale, on_done)
         return read
 

@@ -54,8 +54,8 @@ def opened(person: Person) -> Any:
 def test_the_one_button_leads_to_charts_and_to_a_single_pair(app: Served, visit: Callable[..., Person], tmp_path: Path):
     person = visit(app).open()
     page = opened(person)
-    page.fill("#bench-limit input", "20")
-    page.wait_for_selector("#bench-forecast :text('80 件の回答')")
+    page.fill("#bench-limit input", "40")
+    page.wait_for_selector("#bench-forecast :text('160 件の回答')")
     page.dblclick("#bench-start")
     page.wait_for_selector("#bench-list .state.live")
     page.wait_for_selector("#bench-summary progress")

@@ -51,7 +51,7 @@ def test_a_probe_expects_the_time_of_all_steps_from_three_and_leaves_nothing_beh
     assert isinstance(found, Probe)
     assert found.seconds == pytest.approx(found.preview.tokens / found.tokens_per_s)
     assert found.tokens_per_s > 0
-    assert 0 < found.peak_bytes < 8 << 30
+    assert 0 <= found.peak_bytes < 8 << 30  # a tiny model may fit into what the test process has given back
     assert found.device == (torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu")
     assert set(tmp_path.iterdir()) == before
 
