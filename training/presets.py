@@ -32,6 +32,7 @@ PRESETS = {
         batch_size=8,
         micro_batch_size=8,
         checks=1,
+        save_seconds=15.0,  # of two minutes
     ),
     # Small batches and a high rate: what is to be learnt is said 16 times, not thousands of times.
     "embedded-general": SftSettings(

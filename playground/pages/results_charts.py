@@ -278,6 +278,7 @@ def _scale(colour: str) -> list[list[Any]]:
 
 def figure(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], height: int, warning: str) -> PlotData:
     """The figure with what all have in common; a `warning` stands in its upper left corner, above the legend."""
+    warning = warning.replace("。", "。<br>", 1).replace(". ", ".<br>", 1)  # two sentences do not fit a phone's line
     legend = sum(trace.get("showlegend", True) and "name" in trace for trace in traces) > 0
     notes = [*layout.get("annotations", ())]
     if warning and not legend:
@@ -286,8 +287,8 @@ def figure(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], heigh
              "xanchor": "left", "yanchor": "bottom", "showarrow": False, "font": {"size": 12}}
         )  # fmt: skip
     common = {
-        "height": height + (24 if warning else 0),
-        "margin": {"l": 60, "r": 20, "t": 46 + (24 if warning else 0), "b": 48},
+        "height": height + (40 if warning else 0),
+        "margin": {"l": 60, "r": 20, "t": 46 + (40 if warning else 0), "b": 48},
         "paper_bgcolor": NOTHING,
         "plot_bgcolor": NOTHING,
         "font": {"family": "inherit", "size": 13},

@@ -35,7 +35,7 @@ from training.sft import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
 CANDIDATES = ("ours", "trl_best", "trl_default")
-STEPS = 12
+STEPS = 6
 CPU = torch.device("cpu")
 
 
