@@ -134,8 +134,8 @@ PARTS: Mapping[str, tuple[str, Callable[[Path], tuple[Rows, Rows]]]] = {
 
 
 def _row(what: str, values: list[float], target: str = "") -> str:
-    middle = statistics.median(values)
-    return f"| {what} | {middle:,.2f} | {min(values):,.2f} to {max(values):,.2f} | {len(values)} | {target} |"
+    middle, digits = statistics.median(values), 3 if max(values) < 10 else 2
+    return f"| {what} | {middle:,.{digits}f} | {min(values):,.{digits}f} to {max(values):,.{digits}f} | {len(values)} | {target} |"
 
 
 def _section(name: str, title: str, rows: Rows, absolute: Rows) -> str:
