@@ -18,14 +18,12 @@ from evaluation.prompts.suites import Suite, load_suite
 from evaluation.types import Response, Sampling, content_key
 from playground import catalog
 from playground.jobs import Supervisor
-from playground.jobs.benchmark_work import Tools, open_for, open_for_judging
+from playground.jobs.benchmark_work import REMOTE, Tools, open_for, open_for_judging
 from playground.jobs.earlier import earlier_runs
 from playground.settings import Settings
 
 if TYPE_CHECKING:
     from playground.engine.router import Router
-
-REMOTE = "openai:"
 
 
 def named(asked: BenchmarkSettings) -> BenchmarkSettings:

@@ -183,7 +183,7 @@ def judge_again(services: Services, desk: Desk, language: str, judge: object) ->
     with shown_to_user(language):
         if judge not in services.judges:
             raise Refused(say(language, "error.judge", judge=judge))
-        asked = settings_for(current(desk, language), str(judge), services.settings.home)
+        asked = settings_for(desk.current(language), str(judge), services.settings.home)
         router = cast(Router, services.engine)
         desk.run_id = benchmarks.start_judging(services.jobs, services.settings, router, asked)
     gr.Info(say(language, "bench.rejudging"), title=say(language, "alert.note"))
@@ -208,20 +208,14 @@ def pick_pair(services: Services, desk: Desk, language: str, clicked: str) -> li
 def halt(services: Services, desk: Desk, language: str) -> list[Any]:
     """Stop the run and keep what it has, or take it out of the queue."""
     with shown_to_user(language):
-        services.jobs.cancel(current(desk, language))
+        services.jobs.cancel(desk.current(language))
     return look(services, desk, language)
 
 
 def resume(services: Services, desk: Desk, language: str) -> list[Any]:
     with shown_to_user(language):
-        services.jobs.resume(current(desk, language))
+        services.jobs.resume(desk.current(language))
     return look(services, desk, language)
-
-
-def current(desk: Desk, language: str) -> str:
-    if desk.run_id is None:
-        raise Refused(say(language, "error.run"))
-    return desk.run_id
 
 
 def choose(services: Services, name: str, desk: Desk, language: str, value: Any) -> list[Any]:

@@ -31,8 +31,6 @@ CHARTS = ("score", "heat", "dumbbell", "distribution", "trade", "matrix", "pace"
 class Desk(Memory):
     """Where one visitor is on the Benchmark page, in one gr.State."""
 
-    here: bool = False  # the tab is open
-    run_id: str | None = None
     suite: str = ALL
     left: str | None = None
     right: str | None = None

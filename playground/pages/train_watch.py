@@ -37,8 +37,6 @@ WEIGHTS = "adapter/adapter_model.safetensors"
 class Desk(Memory):
     """Where one visitor is on the Train page, in one gr.State."""
 
-    here: bool = False  # the tab is open
-    run_id: str | None = None
     curves: dict[str, Curve] = field(default_factory=dict)
     charted: float = 0.0  # monotonic seconds
     check: Check | None = None
@@ -177,20 +175,20 @@ def pick(services: Services, desk: Desk, language: str, clicked: str) -> list[An
 def halt(services: Services, desk: Desk, language: str) -> list[Any]:
     """Stop the run and keep its checkpoint, or take it out of the queue."""
     with shown_to_user(language):
-        services.jobs.cancel(current(desk, language))
+        services.jobs.cancel(desk.current(language))
     return look(services, desk, language)
 
 
 def resume(services: Services, desk: Desk, language: str) -> list[Any]:
     with shown_to_user(language):
-        services.jobs.resume(current(desk, language))
+        services.jobs.resume(desk.current(language))
     return look(services, desk, language)
 
 
 def keep(services: Services, desk: Desk, language: str) -> list[Any]:
     """Bring the adapter of a run that was stopped to the others, under a free name."""
     with shown_to_user(language):
-        run = services.settings.runs / current(desk, language)
+        run = services.settings.runs / desk.current(language)
         job = services.jobs.job(run.name)
         if job is None or not keepable(services, job):
             raise Refused(say(language, "error.run"))
@@ -200,15 +198,9 @@ def keep(services: Services, desk: Desk, language: str) -> list[Any]:
     return look(services, desk, language)
 
 
-def current(desk: Desk, language: str) -> str:
-    if desk.run_id is None:
-        raise Refused(say(language, "error.run"))
-    return desk.run_id
-
-
 def made_by_run(services: Services, desk: Desk, language: str) -> str:
     """The adapter that the chosen run has made."""
-    return str(desk.curve(services, current(desk, language)).end.get("model_id") or "")
+    return str(desk.curve(services, desk.current(language)).end.get("model_id") or "")
 
 
 def compare_run(services: Services, desk: Desk, language: str) -> list[Any]:
