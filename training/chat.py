@@ -18,6 +18,8 @@ from evaluation.types import Message
 LLM_JP_SYSTEM = "以下は、タスクを説明する指示です。要求を適切に満たす応答を書きなさい。"
 _USER = "\n\n### 指示:\n"
 _ASSISTANT = "\n\n### 応答:\n"
+# A base model goes on to write the next question by itself; the marker ends its reply.
+STOP_BEFORE = ("\n### 指示", "\n### 応答")
 
 
 @dataclass(frozen=True)
@@ -40,8 +42,7 @@ class ChatFormat:
         # The tokenizer keeps that switch as its own state, so two threads could encode with each other's setting.
         self._lock = threading.Lock()
         self.template: str | None = tokenizer.chat_template
-        # A base model goes on to write the next question by itself; the marker ends its reply.
-        self.stop: tuple[str, ...] = () if self.template else ("\n### 指示", "\n### 応答")
+        self.stop: tuple[str, ...] = () if self.template else STOP_BEFORE
 
     @property
     def sha256(self) -> str:
@@ -136,6 +137,11 @@ class ChatFormat:
         with self._lock:
             encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
         return [list(ids) for ids in encoded.input_ids]
+
+
+def llm_jp_text(messages: Sequence[Message], system_prompt: str | None = None) -> str:
+    """A conversation in the LLM-jp format as plain text, for a server whose tokenizer is not here to mark turns' ends."""
+    return "".join(text for text, _ in _llm_jp_pieces(messages, system_prompt))
 
 
 def _llm_jp_pieces(messages: Sequence[Message], system_prompt: str | None) -> list[tuple[str, bool]]:

@@ -6,8 +6,10 @@ functions without one. `work.py` is the child's side; to add a kind of work, wri
 `workers.py`. docs/runs.md tells how a run lives, dies and comes back.
 """
 
+from playground.jobs.chat import claim_for_chat
 from playground.jobs.job import Job
-from playground.jobs.leases import Holder, default_device
+from playground.jobs.leases import DeviceBusy, DeviceUse, Holder, default_device
 from playground.jobs.supervisor import Supervisor
+from playground.jobs.waiting import Waiter
 
-__all__ = ["Holder", "Job", "Supervisor", "default_device"]
+__all__ = ["DeviceBusy", "DeviceUse", "Holder", "Job", "Supervisor", "Waiter", "claim_for_chat", "default_device"]

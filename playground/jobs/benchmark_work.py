@@ -116,7 +116,7 @@ def open_for_judging(
 def benchmark(run: Assignment, tools: Tools | None = None) -> Outcome:
     """Answer and judge. `tools` are those that made the run, where this is the same process."""
     asked = from_json(dict(run.info.settings), f"{run.path.name}/run.json")
-    settings = load_settings()
+    settings = load_settings().model_copy(update={"engine": asked.engine})
     suites = [load_suite(name, run.home) for name in asked.suites]
     run.report("progress", {"stage": "loading", "message": "opening the models and the judge"})
     tools = tools or open_for(asked, suites, settings, _spent_usd(run.path, run.info, settings))

@@ -94,7 +94,8 @@ def _how_it_ended(path: Path, process: Process | None) -> str:
         return f"Process {process.pid} is gone and left no word."
     if code < 0:
         hint = ": kill -9, or the kernel when memory ran out" if code == -9 else ""
-        return f"Process {process.pid} was ended by {Signals(-code).name}{hint}."
+        known = -code in {signal.value for signal in Signals}
+        return f"Process {process.pid} was ended by {Signals(-code).name if known else f'signal {-code}'}{hint}."
     return f"Process {process.pid} ended with status {code}."
 
 

@@ -1,7 +1,8 @@
 """One lease for each device, so that trainings, benchmarks and chat do not fight over it, visible to everybody.
 
 A lease is an flock on `<home>/leases/<device>`, held by the working process and what it forked: it cannot outlive
-them, and no crash leaves one behind. The file names who holds it.
+them, and no crash leaves one behind. The file names who holds it. Who waits says so in `waiting.py`: chat, which
+works for seconds and then only keeps its weights there, gives a GPU back when somebody waits for it.
 """
 
 from __future__ import annotations
@@ -20,7 +21,10 @@ from typing import Self
 from evaluation.disk import LockHeld, lock_held, take_lock, told_to_people
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import utc_now
+from playground.jobs.waiting import Waiter, Want, named, waiters
 
+CHAT = "chat"  # the kind of a holder that answers questions: it gives the device back when it is asked
+CHAT_KEEPS = "PLAYGROUND_CHAT_KEEPS_GPU"
 ELSEWHERE = "elsewhere"  # devices that torchrun or a cluster hands out: no app starts such a run
 _DEVICE = re.compile(rf"cpu|cuda:\d{{1,3}}|{ELSEWHERE}")
 _SIGNS_OF_A_GPU = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")  # NVIDIA, AMD, and either under WSL
@@ -28,23 +32,30 @@ _RECORD_BYTES = 512  # fixed, written by one call: a reader sees the old record 
 POLL_S = 0.5
 
 
-class DeviceBusy(UserFacingError):
-    """Another run has the device."""
-
-
 @dataclass(frozen=True)
 class Holder:
-    """Who has a device. Fields are None in the moment before the holder has written its name."""
+    """Who has a device. Fields are None in the moment before the holder has written its name.
+
+    `run_id` is None for chat; `keeps` says that its owner wants chat to give the device to nobody.
+    """
 
     device: str
     run_id: str | None = None
     kind: str | None = None
     pid: int | None = None
     since: str | None = None  # ISO 8601, UTC
+    keeps: bool = False
 
     def __str__(self) -> str:
-        what = " ".join(part for part in (self.kind, self.run_id and f"run {self.run_id}") if part) or "another run"
-        return f"{what}{f', process {self.pid}' if self.pid else ''}{f', since {self.since}' if self.since else ''}"
+        return f"{named(self)}{f'; it keeps the device ({CHAT_KEEPS})' if self.keeps else ''}"
+
+
+class DeviceBusy(UserFacingError):
+    """Another has the device, or waits for it and comes first. `who` says which; None where nobody has said so."""
+
+    def __init__(self, words: str, who: Holder | Waiter | None = None) -> None:
+        super().__init__(words)
+        self.who = who
 
 
 @cache
@@ -89,11 +100,11 @@ class Lease:
             try:
                 self.fd = take_lock(path, inherited)
             except LockHeld:
-                raise DeviceBusy(f"{device} is in use by {holder(home, device) or 'another run'}.") from None
+                raise busy(home, device) from None
 
-    def describe(self, run_id: str, kind: str, pid: int) -> None:
+    def describe(self, run_id: str | None, kind: str, pid: int, *, keeps: bool = False) -> None:
         """Write who holds it. Raises DiskRefused."""
-        record = json.dumps(asdict(Holder(self.device, run_id, kind, pid, utc_now())))
+        record = json.dumps(asdict(Holder(self.device, run_id, kind, pid, utc_now(), keeps)))
         with told_to_people(Path("leases") / self.device):
             os.pwrite(self.fd, record.ljust(_RECORD_BYTES).encode(), 0)
 
@@ -121,17 +132,73 @@ def holder(home: Path, device: str) -> Holder | None:
         return Holder(device)
 
 
-def wait_for(home: Path, device: str, waiting: Callable[[Holder], None]) -> Lease:
-    """Take the device, however long its holder needs. `waiting` is called once for each holder it waits for."""
-    told: str | None = None
-    while True:
-        held = holder(home, device)
-        if held is None:
+def busy(home: Path, device: str) -> DeviceBusy:
+    """The refusal that names who has the device now."""
+    found = holder(home, device)
+    return DeviceBusy(f"{device} is in use by {found or 'another run'}.", found)
+
+
+@dataclass(frozen=True)
+class DeviceUse:
+    """A device that somebody has or waits for. `waiting` is in the order of arrival."""
+
+    device: str
+    holder: Holder | None
+    waiting: tuple[Waiter, ...]
+
+    def __str__(self) -> str:
+        waiting = f"; waiting: {', '.join(map(str, self.waiting))}" if self.waiting else ""
+        return f"{f'in use by {self.holder}' if self.holder else 'free'}{waiting}"
+
+
+def devices_in_use(home: Path) -> list[DeviceUse]:
+    """Every device that somebody has or waits for, by name. Cheap: a few small files."""
+    folder = home / "leases"
+    names = sorted(path.name.replace("-", ":") for path in folder.iterdir()) if folder.is_dir() else []
+    found = [DeviceUse(d, holder(home, d), tuple(waiters(home, d))) for d in names if _DEVICE.fullmatch(d)]
+    return [use for use in found if use.holder is not None or use.waiting]
+
+
+def wait_for(home: Path, device: str, waiting: Callable[[Holder], None], kind: str, run_id: str | None = None) -> Lease:
+    """Take the device, however long its holder needs; chat is asked to give it back.
+
+    `waiting` is called once for each holder it waits for; `kind` and `run_id` tell others who waits. Raises
+    DiskRefused.
+    """
+    told: tuple[str | None, int | None] | None = None
+    try:
+        return take_now(home, device)
+    except DeviceBusy:
+        pass
+    with Want(home, check_device(device), kind, run_id):
+        while True:
             try:
-                return Lease(home, device)
-            except DeviceBusy:
-                continue
-        if held.run_id is not None and held.run_id != told:
-            told = held.run_id
-            waiting(held)
-        time.sleep(POLL_S)
+                return take_now(home, device)
+            except DeviceBusy as error:
+                held = error.who
+            if isinstance(held, Holder) and held.kind is not None and (held.run_id, held.pid) != told:
+                told = (held.run_id, held.pid)
+                waiting(held)
+            time.sleep(POLL_S)
+
+
+def take_from_chat(home: Path, device: str, kind: str, limit_s: float) -> Lease:
+    """Take the device if it is free, or if chat gives it back within `limit_s` seconds. Raises DeviceBusy, DiskRefused."""
+    give_up = time.monotonic() + limit_s
+    with Want(home, check_device(device), kind):
+        while True:
+            try:
+                return take_now(home, device)
+            except DeviceBusy as error:
+                yields = isinstance(error.who, Holder) and error.who.kind == CHAT and not error.who.keeps
+                if not yields or time.monotonic() > give_up:
+                    raise
+            time.sleep(POLL_S)
+
+
+def take_now(home: Path, device: str) -> Lease:
+    """Take the device if it is free. Raises DeviceBusy at once, without the patience of `Lease`; DiskRefused."""
+    found = holder(home, device)
+    if found is not None:
+        raise DeviceBusy(f"{device} is in use by {found}.", found)
+    return Lease(home, device)

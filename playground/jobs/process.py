@@ -150,9 +150,11 @@ def write_process(run: Path, process: Process) -> None:
 def read_process(run: Path) -> Process | None:
     """Who works, or worked last, on the run; None when nobody has said so."""
     try:
-        return Process(**json.loads((run / PROCESS_FILE).read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, TypeError):  # absent, or not written by this program
+        found = Process(**json.loads((run / PROCESS_FILE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, TypeError, RecursionError):  # absent, or not written by this program
         return None
+    right = type(found.pid) is int and type(found.start_time) is int and 0 < found.pid < 1 << 31
+    return found if right and isinstance(found.boot_id, str) else None
 
 
 def write_exit(run: Path, pid: int, exit_code: int) -> None:
@@ -168,6 +170,9 @@ def read_exit(run: Path, process: Process) -> int | None:
     """How that process ended, if its parent lived to be told."""
     try:
         found = json.loads((run / EXIT_FILE).read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ValueError, RecursionError):
         return None
-    return found["exit_code"] if found.get("pid") == process.pid else None
+    if not isinstance(found, dict) or found.get("pid") != process.pid:
+        return None
+    code = found.get("exit_code")
+    return code if type(code) is int else None

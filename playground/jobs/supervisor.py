@@ -22,11 +22,13 @@ from evaluation.errors import UserFacingError
 from evaluation.journal import CANCEL_FILE, RunKind
 from playground.jobs import control, leases
 from playground.jobs.board import Board, in_order, queue_of
+from playground.jobs.chat import in_the_way
 from playground.jobs.control import DEADLINE_S
 from playground.jobs.job import Job, find_run, read_job
-from playground.jobs.leases import ELSEWHERE, Holder, default_device
+from playground.jobs.leases import ELSEWHERE, DeviceUse, Holder, default_device
 from playground.jobs.process import descriptor, read_process, write_exit
 from playground.jobs.start import WORK, start
+from playground.jobs.waiting import Waiter, Want
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Supervisor:
         self._board = Board(self._runs)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._pidfds: dict[int, str] = {}  # of processes at work, ours or adopted -> run
+        self._wants: dict[str, Want] = {}  # device -> our sign that the first of its queue waits for it
         self._not_before: dict[str, tuple[float, str]] = {}  # run -> monotonic seconds, why its start failed
         self._complaints: dict[str, str] = {}  # run -> what was said of it last, so that it is said once
         self._looked = threading.Event()
@@ -125,8 +128,16 @@ class Supervisor:
         return next((job for job in self.jobs() if job.run_id == run_id), None)
 
     def holder(self, device: str) -> Holder | None:
-        """Who has the device now, or None: what chat asks before it uses a GPU."""
+        """Who has the device now, or None."""
         return leases.holder(self._home, device)
+
+    def in_the_way(self, device: str) -> Holder | Waiter | None:
+        """Who keeps a question to a model in this process from the device now; on the CPU, who makes it slower."""
+        return in_the_way(self._home, device)
+
+    def devices(self) -> list[DeviceUse]:
+        """Every device that somebody has or waits for."""
+        return leases.devices_in_use(self._home)
 
     def close(self) -> None:
         """Stop watching. The runs go on, and the next app finds them."""
@@ -158,6 +169,8 @@ class Supervisor:
                 log.exception("supervising runs failed")
             self._looked.set()
             self._sleep()
+        for want in self._wants.values():
+            want.close()
         if self._watching is not None:
             os.close(self._watching)
 
@@ -227,24 +240,34 @@ class Supervisor:
             self._poller.register(pidfd, select.POLLIN)
 
     def _start_next(self) -> None:
-        """Start the first of the queue of each device that is free."""
-        busy: set[str] = set()
+        """Start the first of the queue of each device that is free, and say which devices the others wait for."""
+        first: dict[str, Job] = {}
         for job in queue_of(self._board.all()):
-            device = job.device or "cpu"
-            if device == ELSEWHERE or device in busy or self.holder(device) is not None:
-                continue
-            busy.add(device)  # whatever comes of it: who comes later waits
+            if job.device != ELSEWHERE:
+                first.setdefault(job.device or "cpu", job)  # who comes later waits, whatever becomes of the first
+        for device, want in list(self._wants.items()):
+            if device not in first or first[device].run_id != want.waiter.run_id:
+                del self._wants[device]
+                want.close()
+        for device, job in first.items():
             if time.monotonic() < self._not_before.get(job.run_id, (0.0, ""))[0]:
                 continue
-            run = self._runs / job.run_id
             try:
-                child = start(self._home, run, job.kind, device, self._program)
+                self._start_on(device, job)
             except (UserFacingError, OSError) as error:
                 log.warning("run %s cannot be started: %s", job.run_id, error)
                 self._not_before[job.run_id] = (time.monotonic() + RETRY_S, str(error))
-                continue
-            self._not_before.pop(job.run_id, None)
-            if child is not None:
-                log.info("run %s: started as process %s on %s", job.run_id, child.pid, device)
-                self._children[job.run_id] = child
-            self._board.read(run)
+
+    def _start_on(self, device: str, job: Job) -> None:
+        """Start the run if the device is free; else say that it waits, which chat in any process hears."""
+        if self.holder(device) is not None:
+            if device not in self._wants:
+                self._wants[device] = Want(self._home, device, job.kind, job.run_id)
+            return
+        run = self._runs / job.run_id
+        child = start(self._home, run, job.kind, device, self._program)
+        self._not_before.pop(job.run_id, None)
+        if child is not None:
+            log.info("run %s: started as process %s on %s", job.run_id, child.pid, device)
+            self._children[job.run_id] = child
+        self._board.read(run)

@@ -9,10 +9,11 @@ from pathlib import Path
 from evaluation.disk import sync_folder, told_to_people, write_json
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import RunInfo, RunKind, utc_now
-from evaluation.prompts.graded import GRADED_FILE, everyday_answers, read_graded
+from evaluation.prompts.graded import GRADED_FILE, everyday_answers, put_together, read_graded
 from evaluation.prompts.suites import load_suite, sample_suites
 from playground.jobs.work import Assignment, Outcome, Worker
 from training.embedded import ensure_embedded, file_sha256
+from training.lean import without_unused
 from training.settings import SftSettings, settings_from_json
 
 JUDGE_PRESET = "embedded-judge"
@@ -44,7 +45,9 @@ def follower_for(info: RunInfo) -> Callable[[Path, Path], None]:
 def train_adapter(run: Assignment) -> Outcome:
     """Fine-tune an adapter, and offer it under its name when it is for the embedded base."""
     from training.card import write_card
-    from training.sft import train
+
+    with without_unused():
+        from training.sft import train
 
     sft = settings_from_json(dict(run.info.settings))
     try:
@@ -93,7 +96,7 @@ def fit_judge(run: Assignment) -> Outcome:
     from training.judge_head import train_judge
 
     graded = read_graded(GRADED_FILE, {p.id: p for suite in sample_suites().values() for p in suite.prompts})
-    graded += everyday_answers()
+    graded += everyday_answers() + put_together()
     base = ensure_embedded(run.home, lambda words: run.report("progress", {"stage": "base", "message": words}))
     head = run.path / "embedded-head.safetensors"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)

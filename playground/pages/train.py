@@ -17,6 +17,7 @@ from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
 from playground.pages.services import Services
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 from playground.pages.train_form import (
     FIELDS,
     FIRST,
@@ -86,7 +87,7 @@ def check(services: Services, desk: Desk, language: str, *values: Any) -> Iterat
         desk.command = trainings.command_of(sft)
         desk.check = Check(sft, services.settings.home)
     except (UserFacingError, OSError) as error:
-        yield checked(services, desk, form, language, str(error))
+        yield checked(services, desk, form, language, line_for(error, language))
         return
     mine = desk.check
     try:
@@ -94,7 +95,7 @@ def check(services: Services, desk: Desk, language: str, *values: Any) -> Iterat
             stage = mine.stage()
             if stage != desk.stage or not stage.done:
                 desk.stage = stage
-                yield checked(services, desk, form, language, stage.problem or "")
+                yield checked(services, desk, form, language, line_for(stage.problem or "", language))
             if stage.done:
                 return
             time.sleep(CHECK_POLL_S)
@@ -169,7 +170,7 @@ def _begin(services: Services, desk: Desk, language: str, plan: Any, values: Any
             plans: list[SftSettings] = plan(as_form(values))
             runs = trainings.start(services.jobs, services.settings, plans)
         except UserFacingError as error:
-            return [train_markup.problem(error), *train_watch.look(services, desk, language)]
+            return [train_markup.problem(line_for(error, language)), *train_watch.look(services, desk, language)]
         end_check(desk)
     desk.run_id, desk.charted = runs[0], 0.0
     key = "train.started" if len(runs) == 1 else "train.started.sweep"

@@ -12,6 +12,7 @@ from typing import Any
 
 from gradio.components.plot import PlotData
 
+from playground.pages.plot_text import plotly_text
 from playground.pages.text import say
 from playground.trainings import Curve
 
@@ -90,5 +91,5 @@ def _figure(
         "xaxis": {"title": {"text": say(language, "watch.step")}, "range": [0, max(curve.steps, 1)], "zeroline": False},
         "yaxis": {"title": {"text": title, "standoff": 10}, "automargin": True, "zeroline": False, **number},
     }
-    figure = {"data": traces, "layout": layout, "config": {"displayModeBar": False}}
+    figure = {"data": plotly_text(traces), "layout": layout, "config": {"displayModeBar": False}}
     return PlotData(type="plotly", plot=json.dumps(figure, ensure_ascii=False))

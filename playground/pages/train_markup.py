@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from playground.jobs import Job
+from playground.jobs import DeviceUse, Job
+from playground.pages import device_words
 from playground.pages.history import when
 from playground.pages.markup import esc, veil
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 from playground.pages.train_form import Form, safety_share
 from playground.probing import Stage
 from playground.trainings import Curve
@@ -107,7 +109,7 @@ def mix(stage: Stage, form: Form, language: str) -> str:
         trained=safety_share(form, seen["trained_shares"]),
     )
     title = say(language, "mix.title")
-    warnings = "".join(f'<p class="fine">{esc(warning)}</p>' for warning in seen["warnings"])
+    warnings = "".join(f'<p class="fine">{esc(line_for(warning, language))}</p>' for warning in seen["warnings"])
     return (
         f'<section class="card quality"><h3>{esc(title)}</h3>{table(header, rows, title)}<p>{esc(told)}</p>'
         f"{_cost(stage, seen, language)}{warnings}</section>"
@@ -121,7 +123,7 @@ def _cost(stage: Stage, seen: Mapping[str, Any], language: str) -> str:
     ]
     cost = stage.cost
     if cost is None:
-        busy = say(language, "mix.busy", reason=stage.busy) if stage.busy else ""
+        busy = say(language, "mix.busy", reason=line_for(stage.busy, language)) if stage.busy else ""
         after = f"<p>{esc(busy)}</p>" if busy else "" if stage.done else waiting("mix.measuring", language)
         return facts(known) + after
     known += [
@@ -159,15 +161,16 @@ def state(job: Job, language: str) -> str:
     return f'<b class="state {tone}{live}">{esc(say(language, f"watch.state.{job.status}"))}</b>'
 
 
-def listing(jobs: Sequence[Job], chosen: str | None, language: str) -> str:
-    """Runs at work, the queue in its order, then the ended, each a button."""
+def listing(jobs: Sequence[Job], devices: Sequence[DeviceUse], chosen: str | None, language: str) -> str:
+    """Who has which device, then runs at work, the queue in its order and the ended, each a button."""
+    used = device_words.strip(devices, language)
     if not jobs:
-        return f'<p class="quiet">{esc(say(language, "watch.none"))}</p>'
+        return f'{used}<p class="quiet">{esc(say(language, "watch.none"))}</p>'
     ended = [job for job in jobs if job.ended]
     shown = [job for job in jobs if not job.ended] + ended[:MOST_ENDED]
     more = len(ended) - MOST_ENDED
     rest = f'<p class="found">{esc(say(language, "watch.more", count=more))}</p>' if more > 0 else ""
-    return f'<ul class="rows">{"".join(_entry(job, job.run_id == chosen, language) for job in shown)}</ul>{rest}'
+    return f'{used}<ul class="rows">{"".join(_entry(job, job.run_id == chosen, language) for job in shown)}</ul>{rest}'
 
 
 def _entry(job: Job, current: bool, language: str) -> str:
@@ -189,7 +192,7 @@ def place(job: Job, language: str) -> str:
     if holder is None:
         return say(language, "watch.place", device=job.device, position=job.position)
     return say(
-        language, "watch.after", device=job.device, position=job.position, run=holder.run_id or holder.kind or "?"
+        language, "watch.after", device=job.device, position=job.position, party=device_words.party(holder, language)
     )
 
 
@@ -202,16 +205,14 @@ def summary(job: Job | None, curve: Curve, language: str) -> str:
         return f'<div class="card detail"><p class="quiet">{esc(say(language, "watch.pick"))}</p></div>'
     reason = ""
     if job.reason:
-        reason = (
-            f'<p class="{"problem" if job.status in ("failed", "lost", "queued") else "fine"}">{esc(job.reason)}</p>'
-        )
+        reason = f'<p class="{"problem" if job.status in ("failed", "lost", "queued") else "fine"}">{esc(line_for(job.reason, language))}</p>'
     parts = [
         f'<p class="run"><span class="label">{esc(job.run_id)}</span>{state(job, language)}</p>',
         f"<h3>{esc(job.name)}</h3>",
         f"<p>{esc(place(job, language))}</p>" if job.position is not None else "",
         reason,
         progress(job, curve, language) if job.kind == "training" else "",
-        *(f'<p class="fine">{esc(warning)}</p>' for warning in curve.warnings),
+        *(f'<p class="fine">{esc(line_for(warning, language))}</p>' for warning in curve.warnings),
     ]
     if job.status == "finished" and curve.end.get("adapter") and not curve.end.get("model_id"):
         parts.append(f'<p class="fine">{esc(say(language, "watch.elsewhere"))}</p>')

@@ -22,6 +22,7 @@ from playground.pages import screen, train_charts, train_markup
 from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked
 from playground.pages.errors import Refused, shown_to_user
 from playground.pages.labels import Labels
+from playground.pages.markup import esc
 from playground.pages.memory import Memory
 from playground.pages.services import Services
 from playground.pages.text import say
@@ -88,7 +89,7 @@ def look(services: Services, desk: Desk, language: str) -> list[Any]:
         can_keep = job is not None and keepable(services, job)
     training = job if job is not None and job.kind == "training" else None
     pieces = {
-        "listing": train_markup.listing(jobs, desk.run_id, language),
+        "listing": train_markup.listing(jobs, services.jobs.devices(), desk.run_id, language),
         "summary": train_markup.summary(job, curve, language),
         "held_out": train_markup.held_out(curve, language),
         "samples": train_markup.samples(curve, language),
@@ -194,7 +195,7 @@ def keep(services: Services, desk: Desk, language: str) -> list[Any]:
             raise Refused(say(language, "error.run"))
         name = free_name(job.name, {"base", *catalog.adapters(services.settings)})
         import_adapter(services.settings, str(run / "adapter"), name, run_id=run.name)
-    gr.Info(say(language, "watch.kept", name=name), title=say(language, "alert.note"))
+    gr.Info(esc(say(language, "watch.kept", name=name)), title=say(language, "alert.note"))
     return look(services, desk, language)
 
 

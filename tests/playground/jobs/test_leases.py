@@ -75,7 +75,7 @@ def test_who_waits_is_told_once_for_whom_and_gets_the_device_when_it_is_free(tmp
         told.append(found)
         threading.Timer(0.1, lease.close).start()
 
-    with wait_for(tmp_path, "cpu", waiting):
+    with wait_for(tmp_path, "cpu", waiting, "training"):
         assert [found.run_id for found in told] == ["run-1"]
 
 
