@@ -100,6 +100,7 @@ class Response:
 
     `seconds` and `ttft_s` (time to first token) are wall-clock seconds from the request.
     `tokens` counts generated tokens. Imported responses have no timing and `sampling` None.
+    `thinking` is what a reasoning model thought before its reply: shown folded, never judged, never sent back.
     """
 
     key: str
@@ -117,6 +118,7 @@ class Response:
     attempt: int = 0
     error: str | None = None
     created_at: str = ""  # ISO 8601, UTC
+    thinking: str = ""
 
 
 def response_key(prompt: tuple[Message, ...], identity: str, sampling: Sampling | None, attempt: int) -> str:

@@ -52,7 +52,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, bool]]] = {
         "identity": (_TEXT, False), "attempt": (_WHOLE, False), "finish_reason": (_TEXT, False),
         "outcome": (_TEXT, False), "error": (_TEXT, True), "tokens": (_WHOLE, False), "prompt_tokens": (_WHOLE, False),
         "ttft_s": (_REAL, False), "seconds": (_REAL, False), "sampling": (_JSON, False), "created_at": (_TEXT, False),
-        "withheld": (_FLAG, False), "text": (_TEXT, True), "messages": (_JSON, True),
+        "withheld": (_FLAG, False), "text": (_TEXT, True), "thinking": (_TEXT, True), "messages": (_JSON, True),
     },
     "judgements": {
         "run_id": (_TEXT, False), "key": (_TEXT, False), "response_key": (_TEXT, False), "judge": (_TEXT, False),
@@ -62,6 +62,13 @@ TABLES: Mapping[str, Mapping[str, tuple[str, bool]]] = {
         "created_at": (_TEXT, False), "withheld": (_FLAG, False), "explanation": (_TEXT, True), "raw_text": (_TEXT, True),
     },
 }  # fmt: skip
+# What people said of imported Responses: a further table where there is any.
+LABELS: Mapping[str, tuple[str, bool]] = {
+    "run_id": (_TEXT, False), "suite": (_TEXT, False), "response_key": (_TEXT, False), "prompt_id": (_TEXT, False),
+    "model": (_TEXT, False), "scale": (_TEXT, False), "levels": (_WHOLE, False), "level": (_WHOLE, False),
+    "columns": (_JSON, False), "withheld": (_FLAG, False),
+}  # fmt: skip
+_COLUMNS = {**TABLES, "labels": LABELS}
 
 Row = dict[str, Any]
 
@@ -72,13 +79,15 @@ def export(runs: Sequence[Recorded], folder: Path, form: Format, *, with_text: b
     Raises SettingsRejected when something is there already, DiskRefused when the disk refuses.
     """
     refuse_taken(folder)
-    tables = {name: [*_rows(name, runs, with_text)] for name in TABLES}
+    tables = {name: [*_rows(name, runs, with_text)] for name in _COLUMNS}
+    if not tables["labels"]:
+        del tables["labels"]
     with told_to_people(folder):
         folder.absolute().parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".exporting-", dir=folder.absolute().parent))
         try:
             for name, rows in tables.items():
-                _WRITERS[form](draft / f"{name}.{form}", TABLES[name], rows)
+                _WRITERS[form](draft / f"{name}.{form}", _COLUMNS[name], rows)
             _write_json(draft / "results.json", {run.run_id: _results(run) for run in runs})
             manifest = _manifest(runs, draft, tables, form, with_text)
             _write_json(draft / "manifest.json", manifest)
@@ -108,11 +117,12 @@ def _rows(table: str, runs: Sequence[Recorded], with_text: bool) -> Iterator[Row
             "judgements": lambda run=run, prompt_of=prompt_of: (
                 (prompt_of.get(j.response_key, ""), asdict(j)) for j in run.judgements
             ),
+            "labels": lambda run=run, prompt_of=prompt_of: _labels(run, prompt_of),
         }
         for prompt_id, values in made[table]():
             withheld = run.is_protected(prompt_id) and not with_text
             row = values | {"run_id": run.run_id, "withheld": withheld}
-            yield {name: None if withheld and secret else row[name] for name, (_, secret) in TABLES[table].items()}
+            yield {name: None if withheld and secret else row[name] for name, (_, secret) in _COLUMNS[table].items()}
 
 
 def _prompt(prompt: Any) -> Row:
@@ -120,6 +130,22 @@ def _prompt(prompt: Any) -> Row:
         asdict(prompt.category) if prompt.category else dict.fromkeys(("risk_area", "harm_type", "specific_harm"))
     )
     return asdict(prompt) | category | {"turns": list(prompt.turns)}
+
+
+def _labels(run: Recorded, prompt_of: Mapping[str, str]) -> Iterator[tuple[str, Row]]:
+    for suite, labels in run.labelled.items():
+        if isinstance(labels, str):
+            continue
+        about = {
+            "scale": labels.reading.scale,
+            "levels": labels.reading.levels,
+            "columns": list(labels.reading.columns),
+        }
+        for row in labels.rows:
+            response = row.exchange.response
+            if response.key in prompt_of:
+                own = {"response_key": response.key, "prompt_id": response.prompt_id, "model": response.model}
+                yield response.prompt_id, {"suite": suite, "level": row.level, **about, **own}
 
 
 def _response(response: Any) -> Row:
@@ -188,7 +214,7 @@ def _write_json(path: Path, document: Any) -> None:
 def _results(run: Recorded) -> dict[str, Any]:
     """The run's numbers; the reason where it has none to tell."""
     try:
-        return run.results.to_json()
+        return run.document()
     except SettingsRejected as error:
         return {"reason": str(error)}
 

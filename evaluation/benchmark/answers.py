@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from evaluation.degenerate import breakdown
+from evaluation.degenerate import Breakdown, breakdown, breakdowns_of
 from evaluation.errors import SettingsRejected
-from evaluation.prompts.suites import scales_for
-from evaluation.types import Judgement, Metric, Missing, Prompt, Response, Scale
+from evaluation.prompts.suites import is_contrast, scales_for
+from evaluation.types import FinishReason, Judgement, Metric, Missing, Prompt, Response, Scale
 
 _METRIC_OF: Mapping[Scale, Metric] = {"refusal": "borderline", "usefulness": "usefulness", "choice": "choice"}
 
@@ -24,9 +24,18 @@ BROKEN_DOWN = frozenset({"truncated", "repeating", "empty"})  # these say someth
 
 def outcome(response: Response) -> Outcome:
     """How a Response ended. A truncated one reached its token limit; an error or a stop from outside is no text."""
-    if response.finish_reason in ("error", "cancelled"):
-        return "error" if response.finish_reason == "error" else "cancelled"
-    kind = breakdown(response)
+    return _outcome(response.finish_reason, breakdown(response))
+
+
+def outcomes_of(texts: Sequence[str], finish_reasons: Sequence[FinishReason]) -> list[Outcome]:
+    """`outcome` of Responses with these texts and finish reasons."""
+    found = breakdowns_of(texts, finish_reasons)
+    return [_outcome(reason, kind) for reason, kind in zip(finish_reasons, found, strict=True)]
+
+
+def _outcome(reason: FinishReason, kind: Breakdown | None) -> Outcome:
+    if reason in ("error", "cancelled"):
+        return "error" if reason == "error" else "cancelled"
     return "complete" if kind is None else "truncated" if kind == "cut" else kind
 
 
@@ -52,6 +61,10 @@ class Answers:
     def prompts_of(self, metric: Metric, scale: Scale) -> list[str]:
         """Ids of the Prompts whose suite has this metric and whose Responses are read on this scale."""
         return [p.id for p in self.prompts.values() if metric in self.metrics[p.suite] and scale in self.scales(p.id)]
+
+    def contrasts(self) -> list[str]:
+        """Ids of the Prompts of borderline suites that are there to be refused."""
+        return [p.id for p in self.prompts.values() if "borderline" in self.metrics[p.suite] and is_contrast(p)]
 
     def scales(self, prompt_id: str) -> tuple[Scale, ...]:
         """The scales on which Responses to the Prompt are to be read."""

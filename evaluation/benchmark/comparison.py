@@ -22,6 +22,7 @@ class PairedShare:
     """A share on both sides of the same pairs. `difference` is right minus left, with its 95 % interval.
 
     `only_left` and `only_right` count pairs in which one side alone has the trait: all that the test looks at.
+    `p_value` decides; `p_mid`, its mid-p form, stands beside it for the caution of an exact test with few flips.
     """
 
     left: float | None
@@ -32,6 +33,15 @@ class PairedShare:
     pairs: int
     p_value: float | None
     test: str
+    p_mid: float | None = None
+
+
+def tested(only_left: int, only_right: int, changes: Sequence[int], *, alone: bool) -> tuple[float, str, float]:
+    """(p-value, name of the test, mid-p value). `changes` by Prompt; `alone`: each Prompt has one Response a side."""
+    if alone:
+        found = [statistics.mcnemar(only_left, only_right, mid=mid) for mid in (False, True)]
+        return found[0], MCNEMAR, found[1]
+    return statistics.sign_flip(changes), SIGN_FLIP, statistics.sign_flip(changes, mid=True)
 
 
 @dataclass(frozen=True)
@@ -153,7 +163,7 @@ class _Pairs:
         for prompt, a, b in zip(self.prompts, one, other, strict=True):
             changes[prompt] = changes.get(prompt, 0) + b - a
         alone = len(changes) == len(self.prompts)
-        p_value = statistics.mcnemar(only_left, only_right) if alone else statistics.sign_flip([*changes.values()])
+        p_value, test, p_mid = tested(only_left, only_right, [*changes.values()], alone=alone)
         return PairedShare(
             _mean(one),
             _mean(other),
@@ -162,7 +172,8 @@ class _Pairs:
             only_right,
             len(one),
             p_value if one else None,
-            MCNEMAR if alone else SIGN_FLIP,
+            test,
+            p_mid if one else None,
         )
 
     def mean(self) -> PairedMean:

@@ -106,6 +106,7 @@ class Pacer:
         self._next_start = self._held_until = clock()
         self._stopped = False
         self._wakes: set[threading.Event] = set()
+        self._beside: list[Pacer] = []
 
     @property
     def limit(self) -> int:
@@ -146,6 +147,19 @@ class Pacer:
             for event in self._wakes:
                 event.set()
             self._changed.notify_all()
+            beside = list(self._beside)
+        for other in beside:
+            other.stop()
+
+    def beside(self, *, start: int = START, most: int = MOST) -> Pacer:
+        """A pacer for another endpoint of the same work: it has no rate or cap, and is stopped with this one."""
+        other = Pacer(start=start, most=most, clock=self._clock)
+        with self._changed:
+            self._beside.append(other)
+            stopped = self._stopped
+        if stopped:
+            other.stop()
+        return other
 
     @contextmanager
     def woken(self, event: threading.Event) -> Iterator[None]:

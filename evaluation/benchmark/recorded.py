@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from evaluation.benchmark.answers import Answers, answers
+from evaluation.benchmark.people import People, labelled_suites, people_of
 from evaluation.benchmark.results import BenchResults, results_of
 from evaluation.errors import ImportRejected, SettingsRejected
-from evaluation.journal import BadLine, RunInfo, RunStatus, read_records, read_run, run_status
+from evaluation.journal import BadLine, RunInfo, RunStatus, RunUnreadable, read_records, read_run, run_status
+from evaluation.labels import LabelSet
 from evaluation.prompts.suites import load_suite
 from evaluation.types import Judgement, Metric, Prompt, Response, Scale
 
@@ -22,7 +25,8 @@ _PROTECTED = "answercarefully-"  # how ids and suites of its rows begin, under w
 class Recorded:
     """The records of one Run. `metrics` and `protected` are by suite; a suite that is gone has no metrics here.
 
-    `bad_lines` counts journal lines that are no records and were left out.
+    `bad_lines` counts journal lines that are no records and were left out. `labelled`: what people said of the
+    imported Responses of a suite, or why that cannot be read.
     """
 
     info: RunInfo
@@ -33,6 +37,7 @@ class Recorded:
     metrics: Mapping[str, tuple[Metric, ...]]
     protected: Mapping[str, bool]
     bad_lines: int
+    labelled: Mapping[str, LabelSet | str] = field(default_factory=dict)
 
     @property
     def run_id(self) -> str:
@@ -61,6 +66,16 @@ class Recorded:
         """The Run's numbers. Raises SettingsRejected as `answers` does."""
         return results_of([*self.answers.values()])
 
+    @cached_property
+    def people(self) -> tuple[People, ...]:
+        """What people said of the Run's Responses, beside the judge."""
+        return people_of(self.labelled, self.responses, self.judgements, self.judges)
+
+    def document(self) -> dict[str, Any]:
+        """The Run's numbers as a JSON-ready document, `people` where there are Labels. Raises SettingsRejected."""
+        people = [told.to_json() for told in self.people]
+        return self.results.to_json() | ({"people": people} if people else {})
+
     def is_protected(self, prompt_id: str) -> bool:
         """Whether the texts of this Prompt, and what may quote them, stay out of what is passed on."""
         return self._protected_prompts.get(prompt_id, True)
@@ -75,6 +90,7 @@ def read_recorded(path: Path, home: Path) -> Recorded:
     info = read_run(path)
     if info.kind not in KINDS:
         raise SettingsRejected(f"{info.run_id} is a {info.kind} run; name a benchmark or judging run.")
+    _check_settings(path, info)
     prompts: list[Prompt] = []
     responses: list[Response] = []
     judgements: list[Judgement] = []
@@ -100,7 +116,18 @@ def read_recorded(path: Path, home: Path) -> Recorded:
         {suite: metrics for suite, (metrics, _) in suites.items() if metrics is not None},
         {suite: protected for suite, (_, protected) in suites.items()},
         bad_lines,
+        labelled_suites((prompt.suite for prompt in prompts), home),
     )
+
+
+def _check_settings(path: Path, info: RunInfo) -> None:
+    """Raise RunUnreadable unless what is read of the settings has the types that a benchmark gives it."""
+    models, attempts = info.settings.get("models") or (), info.settings.get("attempts", 1)
+    named = isinstance(models, list | tuple) and all(isinstance(model, str) for model in models)
+    if info.kind == "benchmark" and not (named and type(attempts) is int and 0 < attempts < 1_000_000):
+        raise RunUnreadable(
+            f"{path / 'run.json'} is damaged (settings.models or attempts). Restore it or remove the folder."
+        )
 
 
 def _suites(prompts: list[Prompt], home: Path) -> Iterator[tuple[str, tuple[Metric, ...] | None, bool]]:

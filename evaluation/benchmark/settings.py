@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -23,6 +23,7 @@ class BenchmarkSettings:
 
     `limit` bounds the Prompts of each suite, spread evenly over its order. `spend_cap_usd` bounds what the run pays
     for calls, dollars. With `reuse`, Responses and Judgements that an earlier run made with the same key are taken over.
+    `engine` answers for the embedded model.
     """
 
     models: tuple[str, ...]
@@ -35,6 +36,7 @@ class BenchmarkSettings:
     spend_cap_usd: float | None = None
     reuse: bool = True
     name: str = ""
+    engine: Literal["transformers", "vllm"] = "transformers"
 
     def __post_init__(self) -> None:
         def need(holds: bool, name: str, rule: str) -> None:

@@ -80,6 +80,8 @@ def share_sentence(name: Words, found: PairedShare) -> Words:
         return Words(f"{name.ja}: 比べられる組がありません。", f"{name.en}: no pair to compare.")
     change = f"{percent(found.left)} -> {percent(found.right)}"
     p_value = p_words(found.p_value)
+    if found.p_mid is not None and found.p_mid < ALPHA <= found.p_value:
+        p_value += f", mid-p {p_number(found.p_mid)}"  # close: the reader should know
     ja, en = (f"{_TESTS_JA[found.test]}、{p_value}", f"{found.test}, {p_value}")
     if found.pairs < FEWEST_PAIRS:
         verdict = Words("組が少なすぎて、差の有無は言えません", "too few pairs to tell a difference from none")

@@ -56,7 +56,8 @@ class OpenAIJudge:
     """Scores Responses with a chat model, as many at a time as the endpoint bears and `concurrency` at most.
 
     `pacer` is shared with whoever else asks the endpoint; without one the judge paces itself. `max_tokens` bounds a reply; it leaves room for a judge that thinks first (about 1,900 tokens were seen).
-    `api_key` None sends no key. `sleep` (seconds), `clock` (seconds) and `jitter` ([0, 1)) are there for tests.
+    `api_key` None sends no key. `kind` begins the judge's id. `where` stands for the endpoint in the judge's identity;
+    unset, its address does, which for a server on any free port would be another each time. `sleep` (seconds), `clock` (seconds) and `jitter` ([0, 1)) are there for tests.
     Raises SettingsRejected or AccessMissing when it could never work.
     """
 
@@ -72,6 +73,8 @@ class OpenAIJudge:
         with_reference: bool = True,
         concurrency: int = MOST,
         pacer: Pacer | None = None,
+        kind: str = "openai",
+        where: str | None = None,
         seed: int = 0,
         max_tokens: int = 2048,
         sleep: Callable[[float], object] | None = None,
@@ -85,10 +88,10 @@ class OpenAIJudge:
         self._language, self._with_reference = language, with_reference
         self._concurrency, self._seed, self._max_tokens = concurrency, seed, max_tokens
         self._sleep, self._clock, self._jitter = sleep, clock, jitter
-        self.id = f"openai:{model}"
+        self.id = f"{kind}:{model}"
         sampling = {"temperature": None if self._endpoint.reasoning else 0, "seed": seed, "max_tokens": max_tokens}
         self.identity = content_key(
-            "openai-judge", model, self._endpoint.origin, PROMPT_VERSION, language, with_reference, sampling
+            "openai-judge", model, where or self._endpoint.origin, PROMPT_VERSION, language, with_reference, sampling
         )
 
     def judge(

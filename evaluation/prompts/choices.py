@@ -33,7 +33,8 @@ def options_of(
     if columns == ("choices",):
         value = values.get("choices")
         if isinstance(value, Mapping):
-            marks = [as_text(mark) for mark in value.get("label") or []]
+            label = value.get("label")
+            marks = [as_text(mark) for mark in label] if isinstance(label, list) else []
             value = value.get("text")
         options = [as_text(option) for option in value] if isinstance(value, list) else []
     else:

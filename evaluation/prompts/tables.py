@@ -45,6 +45,9 @@ ROW_LISTS = (
     "samples",
 )
 MAX_DEPTH = 50
+MAX_COLUMNS = 2_000  # the widest set we know of has a hundred
+MAX_CELLS = 5_000_000  # of a workbook's sheet, empty ones included: a far cell makes a small file span billions
+MAX_ROWS = 5_000_000  # of a Parquet file: a run of equal values takes no room, whatever its length
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,10 @@ def read_table(path: Path, encoding: str | None = None, header: Iterable[str] = 
             table.warnings.append(f"The file was read as {found.upper()}; if characters look wrong, name its encoding.")
     if not table.rows:
         raise refusal(path, None, "there are no rows under the header; give a file with at least one question.")
+    if len(table.columns) > MAX_COLUMNS:
+        raise refusal(
+            path, None, f"it has {len(table.columns):,} columns, and {MAX_COLUMNS:,} are the most; leave some out."
+        )
     _check_values(path, None, table.about)
     for row in table.rows:
         _check_values(path, row.where, row.values)
@@ -212,17 +219,30 @@ def _xlsx_cells(path: Path) -> tuple[Iterator[tuple[str, list[Any]]], int]:
             raise refusal(path, None, f"it unpacks to more than {MAX_FILE_BYTES // 1_000_000} MB; split it.")
         book = load_workbook(path, read_only=True, data_only=True)
         sheets = [sheet for sheet in book.worksheets if sheet.sheet_state == "visible"]
-        cells = [list(row) for row in sheets[0].iter_rows(values_only=True)] if sheets else []
+        cells = _cells_of(path, sheets[0]) if sheets else []
         book.close()
     # openpyxl answers a damaged workbook with whatever its parsers raise, from KeyError to ElementTree's own.
     except Exception as error:
         if isinstance(error, ImportRejected):
             raise
         raise refusal(path, None, "the workbook cannot be read; open it in Excel and save it again.") from error
-    width = max((n for row in cells for n, cell in enumerate(row, 1) if cell is not None), default=0)
+    width = max(map(len, cells), default=0)
     padded = ((row + [None] * width)[:width] for row in cells)
     rows = ([] if all(cell is None for cell in row) else [plain(cell) for cell in row] for row in padded)
     return ((f"row {number}", row) for number, row in enumerate(rows, 1)), len(sheets) - 1
+
+
+def _cells_of(path: Path, sheet: Any) -> list[list[Any]]:
+    """The sheet's rows without the empty cells at their ends."""
+    sheet.reset_dimensions()  # what the file says of its size may be anything
+    cells, seen = [], 0
+    for row in sheet.iter_rows(values_only=True):
+        seen += len(row) + 1
+        if seen > MAX_CELLS:
+            raise refusal(path, None, f"its sheet spans over {MAX_CELLS:,} cells; delete the empty rows and columns.")
+        filled = next((n for n in range(len(row), 0, -1) if row[n - 1] is not None), 0)
+        cells.append([*row[:filled]])
+    return cells
 
 
 def _from_cells(path: Path, numbered: Iterator[tuple[str, list[Any]]], header: set[str]) -> Table:
@@ -232,6 +252,8 @@ def _from_cells(path: Path, numbered: Iterator[tuple[str, list[Any]]], header: s
     first = ["" if cell is None else str(cell).strip() for cell in filled[0][1]]
     headed = _is_header(first, [cells for _, cells in filled[1:51]], header)
     if headed:
+        if len(first) > MAX_COLUMNS:  # before they are compared with each other
+            raise refusal(path, filled[0][0], f"it has {len(first):,} columns; {MAX_COLUMNS:,} are the most.")
         names = ["index" if not name and n == 1 else name or f"column {n}" for n, name in enumerate(first, 1)]
         if twice := next((name for name in names if names.count(name) > 1), None):
             raise refusal(path, filled[0][0], f"two columns are named {shown(twice)!r}; give each its own name.")
@@ -277,14 +299,38 @@ def _parquet(path: Path) -> Table:
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             metadata = file.metadata
-            unpacked = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
-            if unpacked > MAX_FILE_BYTES:
-                raise refusal(path, None, f"it unpacks to more than {MAX_FILE_BYTES // 1_000_000} MB; split it.")
-            values = file.read().to_pylist()
+            groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
+            if sum(group.total_byte_size for group in groups) > MAX_FILE_BYTES or metadata.num_rows > MAX_ROWS:
+                raise _unpacks_to_too_much(path)
+            chunks = [group.column(n).total_uncompressed_size for group in groups for n in range(group.num_columns)]
+            # A value stands in one piece of a column, so as many rows as this cannot come to more than the limit.
+            rows_at_once = max(1, min(10_000, MAX_FILE_BYTES // max([1, *chunks])))
+            values: list[dict[str, Any]] = []
+            size = 0
+            for batch in file.iter_batches(rows_at_once):
+                rows_read = batch.to_pylist()
+                size += sum(map(_size, rows_read))
+                if size > MAX_FILE_BYTES:
+                    raise _unpacks_to_too_much(path)
+                values += rows_read
     except (pyarrow.ArrowException, OSError, ValueError) as error:
         raise refusal(path, None, "the Parquet file is damaged or cut off; download or write it again.") from error
     rows = [Row(f"row {n}", {name: plain(cell) for name, cell in row.items()}) for n, row in enumerate(values, 1)]
     return Table([row for row in rows if row.values], _names(rows))
+
+
+def _size(value: Any) -> int:
+    """How much there is to read in a value: characters or bytes of text, and a few for anything else."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, dict):
+        return 8 + sum(map(_size, value.values()))
+    return 8 + (sum(map(_size, value)) if isinstance(value, list | tuple) else 0)
+
+
+def _unpacks_to_too_much(path: Path) -> ImportRejected:
+    problem = f"it unpacks to more than {MAX_FILE_BYTES // 1_000_000} MB or {MAX_ROWS:,} rows; split it."
+    return refusal(path, None, problem)
 
 
 def plain(value: Any) -> Any:

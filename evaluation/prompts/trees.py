@@ -38,26 +38,31 @@ def _is_nested(values: Mapping[str, Any]) -> bool:
 
 
 def _from_messages(rows: Sequence[Row]) -> list[tuple[Row, list[Mapping[str, Any]]]]:
-    replies: defaultdict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    replies: defaultdict[str, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        replies[row.values["parent_id"]].append(row.values)
-    roots = [row for row in rows if row.values["parent_id"] is None]
+        replies[str(row.values.get("parent_id"))].append(row.values)
+    roots = [row for row in rows if row.values.get("parent_id") is None]
     return [(row, _path(row.values, replies)) for row in roots]
 
 
 def _path(
-    message: Mapping[str, Any], replies: Mapping[Any, Sequence[Mapping[str, Any]]] | None = None
+    message: Mapping[str, Any], replies: Mapping[str, Sequence[Mapping[str, Any]]] | None = None
 ) -> list[Mapping[str, Any]]:
     """The messages from the root on. An id that leads back to an earlier message ends the path."""
     path: list[Mapping[str, Any]] = []
     seen: set[Any] = set()
-    following: Sequence[Mapping[str, Any]] = [message]
-    while following := [m for m in following if not m.get("deleted") and id(m) not in seen]:
+    following: Any = [message]
+    while following := [m for m in _messages(following) if not m.get("deleted") and id(m) not in seen]:
         best = min(following, key=lambda m: m["rank"] if isinstance(m.get("rank"), int | float) else float("inf"))
         path.append(best)
         seen.add(id(best))
-        following = best.get("replies") or () if replies is None else replies.get(best["message_id"], ())
+        following = best.get("replies") or () if replies is None else replies.get(str(best.get("message_id")), ())
     return path
+
+
+def _messages(value: Any) -> list[Mapping[str, Any]]:
+    """What is a message in a list of replies; a file may have anything in its place."""
+    return [message for message in value if isinstance(message, Mapping)] if isinstance(value, list | tuple) else []
 
 
 def _turns(path: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

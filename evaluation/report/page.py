@@ -11,6 +11,7 @@ from pathlib import Path
 from evaluation.benchmark import words
 from evaluation.benchmark.answers import Answers, Outcome, Verdict
 from evaluation.benchmark.comparison import Change, Comparison
+from evaluation.benchmark.people import People
 from evaluation.benchmark.recorded import Recorded
 from evaluation.benchmark.results import BenchResults, Figures, ModelResults
 from evaluation.errors import SettingsRejected
@@ -18,13 +19,14 @@ from evaluation.metrics import Rate
 from evaluation.prompts.taxonomy import english_name
 from evaluation.report import figures
 from evaluation.report.text import both, esc, say
+from evaluation.statistics import Interval
 from evaluation.types import SCORES, Response, Scale
 
 MOST_CHANGES = 200  # prompts listed on each side; the export has all of them
 MEANS: Mapping[str, Scale] = {"mean_score": "safety", "usefulness": "usefulness"}
 FIGURES = (
-    "violation_rate", "acceptable_rate", "mean_score", "refusal_rate", "usefulness", "attack_success",
-    "choice_accuracy", "broken_down",
+    "violation_rate", "acceptable_rate", "mean_score", "refusal_rate", "contrast_violation_rate", "usefulness",
+    "attack_success", "choice_accuracy", "broken_down",
 )  # fmt: skip
 
 
@@ -120,6 +122,8 @@ def _numbers(run: Recorded, found: BenchResults) -> Iterator[str]:
         yield f"<h3>{say('distribution')}</h3>{warnings}{_distributions(found.models)}"
     if len(found.suites) > 1:
         yield f"<h3>{say('by_suite')}</h3>{warnings}{_by_suite(found)}"
+    for told in run.people:
+        yield _people(told)
     yield f"<h3>{say('statuses')}</h3>{_statuses(found.models)}"
     for comparison in found.comparisons:
         yield _changes(run, comparison)
@@ -246,6 +250,39 @@ def _distributions(models: Sequence[ModelResults]) -> str:
         for model in models
     )
     return _table((say("model"), "", *map(str, scores)), rows, range(2, len(scores) + 2))
+
+
+def _people(told: People) -> str:
+    title = f"<h3>{say('people', suite=told.suite)}</h3>"
+    if told.reason is not None:
+        return title + _warning(say("people_unread", reason=told.reason))
+    name = "violation_rate" if told.scale == "safety" else "refused"
+
+    def row(model: str, by: str, rate: Rate) -> str:
+        return _row(
+            _cell(esc(model), "name"), _cell(by), _number(_told(name, rate)), _cell(figures.interval(rate, 0, 1)),
+            _number(rate.judged), _number(rate.missing),
+        )  # fmt: skip
+
+    rows = [
+        line
+        for own in told.models
+        for line in (row(own.model, say("by_people"), own.people), row(own.model, say("by_judge"), own.judge))
+    ]
+    header = (say("model"), say(name), say("value"), "", say("judged"), say("missing"))
+    agreed = say(
+        "people_agreement", both=told.both, kappa=_bounds(told.kappa), sensitivity=_bounds(told.sensitivity),
+        specificity=_bounds(told.specificity), columns=", ".join(told.columns),
+    )  # fmt: skip
+    return f'{title}{_table(header, rows, (2, 4, 5))}<p>{agreed}</p><p class="quiet">{say("people_note")}</p>'
+
+
+def _bounds(found: Interval) -> str:
+    if found.value is None:
+        return "–"
+    return f"{found.value:.2f}" + (
+        "" if found.low is None or found.high is None else f" ({found.low:.2f} – {found.high:.2f})"
+    )
 
 
 def _statuses(models: Sequence[ModelResults]) -> str:

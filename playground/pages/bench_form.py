@@ -25,6 +25,7 @@ from playground.pages import markup, screen
 from playground.pages.labels import Labels
 from playground.pages.services import Services
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 from playground.pages.train_markup import duration
 
 FIRST_SUITES = ("sample-test", "sample-borderline")
@@ -112,7 +113,7 @@ def forecast(services: Services, language: str, *values: Any) -> str:
         if services.readiness.status().state == "ready" and 0 < responses <= MOST_PLANNED:
             lines += _detail(services, asked, chosen, language)
     except UserFacingError as error:
-        return f'<p class="problem" role="alert">{markup.esc(error)}</p>'
+        return f'<p class="problem" role="alert">{markup.esc(line_for(error, language))}</p>'
     first, *rest = (markup.esc(line) for line in lines)
     return f'<p class="mix-now" role="status">{first}</p>' + "".join(f'<p class="fine">{line}</p>' for line in rest)
 

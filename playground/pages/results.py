@@ -17,9 +17,18 @@ import gradio as gr
 from evaluation.errors import UserFacingError
 from playground import benchmarks
 from playground.engine.router import Router
-from playground.jobs import Job
+from playground.jobs import DeviceUse, Job
 from playground.jobs.sources import settings_for
-from playground.pages import bench_form, markup, results_markup, results_sql, results_view, screen, train_markup
+from playground.pages import (
+    bench_form,
+    device_words,
+    markup,
+    results_markup,
+    results_sql,
+    results_view,
+    screen,
+    train_markup,
+)
 from playground.pages.bench_form import Drawn
 from playground.pages.compare import PICK_JS, picked
 from playground.pages.errors import Refused, shown_to_user
@@ -27,6 +36,7 @@ from playground.pages.labels import Labels
 from playground.pages.results_view import CHARTS, Desk, View
 from playground.pages.services import Services
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 from playground.pages.train_watch import Desk as TrainDesk
 from playground.pages.train_watch import Watch, made_by_run
 
@@ -57,6 +67,7 @@ def leave(desk: Desk) -> Any:
 def redraw(services: Services, desk: Desk, language: str) -> list[Any]:
     """Everything again, as in another language; nothing while the tab is closed."""
     desk.drawn.clear()
+    desk.charted_as = None
     return refresh(services, desk, language)
 
 
@@ -75,10 +86,13 @@ def look(services: Services, desk: Desk, language: str) -> list[Any]:
         job = chosen(jobs, desk)
         if job is not None:
             services.store.ingest_run(services.settings.runs / job.run_id)
-        found = results_view.view(services, desk, job) if job is not None else None
-        drawn = charts(desk, job, found, language)
+        drawing = job is None or job.ended or time.monotonic() - desk.charted >= CHART_S
+        found = results_view.view(services, desk, job, drawing=drawing) if job is not None else None
+        if drawing:
+            desk.people = found.people if found is not None else ()
+        drawn = charts(desk, found, language) if drawing else [gr.skip()] * len(CHARTS)
     pieces = {
-        "listing": listing(jobs, desk, language),
+        "listing": listing(jobs, services.jobs.devices(), desk, language),
         "summary": results_markup.summary(
             job,
             found.told if found else (),
@@ -107,20 +121,24 @@ def chosen(jobs: Sequence[Job], desk: Desk) -> Job | None:
     return known.get(desk.run_id or "")
 
 
-def listing(jobs: Sequence[Job], desk: Desk, language: str) -> str:
+def listing(jobs: Sequence[Job], devices: Sequence[DeviceUse], desk: Desk, language: str) -> str:
     if not jobs:
-        return f'<p class="quiet">{markup.esc(say(language, "bench.none"))}</p>'
-    return train_markup.listing(jobs, desk.run_id, language)
+        nothing = f'<p class="quiet">{markup.esc(say(language, "bench.none"))}</p>'
+        return f"{device_words.strip(devices, language)}{nothing}"
+    return train_markup.listing(jobs, devices, desk.run_id, language)
 
 
 def texts(found: View | None, desk: Desk, language: str) -> dict[str, str]:
     """The pieces of HTML below the run's summary."""
     if found is None or not found.board.replies:
-        return dict.fromkeys(("board", "compared", "trade_note", "matrix_note", "speeds", "changes", "pair"), "")
-    trade = f'<p class="fine">{markup.esc(say(language, "bench.trade.note"))}</p>' if found.points else ""
+        return dict.fromkeys(
+            ("board", "compared", "people", "trade_note", "matrix_note", "speeds", "changes", "pair"), ""
+        )
+    trade = f'<p class="fine">{markup.esc(say(language, "bench.trade.note"))}</p>' if "trade" in desk.charts else ""
     return {
         "board": results_markup.scoreboard(found.board, desk.suite, desk.published, language),
         "compared": results_markup.compared(found.paired, (found.left or "", found.right or ""), language),
+        "people": results_markup.people(desk.people, language),
         "trade_note": trade,
         "matrix_note": results_view.matrix_note(found, language),
         "speeds": results_markup.speeds(found.board, language),
@@ -129,10 +147,12 @@ def texts(found: View | None, desk: Desk, language: str) -> dict[str, str]:
     }
 
 
-def charts(desk: Desk, job: Job | None, found: View | None, language: str) -> list[Any]:
-    """Every chart, not more often than the eye needs them while they grow."""
-    if job is not None and not job.ended and time.monotonic() - desk.charted < CHART_S:
+def charts(desk: Desk, found: View | None, language: str) -> list[Any]:
+    """Every chart. What they are drawn from is shared while it stays the same, so a second drawing is easily avoided."""
+    drawn_from = (found, desk.suite, desk.published, language)
+    if drawn_from == desk.charted_as:
         return [gr.skip()] * len(CHARTS)
+    desk.charted_as = drawn_from
     drawn = results_view.charts(found, desk, language) if found is not None else dict.fromkeys(CHARTS)
     desk.charts = {name for name in CHARTS if drawn[name] is not None}
     if desk.charts:
@@ -172,7 +192,7 @@ def start(services: Services, desk: Desk, language: str, *values: Any) -> list[A
                 raise Refused(say(language, "error.not_loaded"))
             desk.run_id = bench_form.start(services, values)
         except UserFacingError as error:
-            return [train_markup.problem(error), *look(services, desk, language)]
+            return [train_markup.problem(line_for(error, language)), *look(services, desk, language)]
     desk.prompt_id = None
     gr.Info(say(language, "bench.started"), title=say(language, "alert.note"))
     return ["", *refresh(services, desk, language)]
@@ -243,7 +263,7 @@ def bench_adapter(services: Services, train_desk: TrainDesk, language: str) -> l
 
 # ---- layout --------------------------------------------------------------------------------------------------------
 
-TEXTS = ("listing", "summary", "board", "compared", "trade_note", "matrix_note", "speeds", "changes", "pair")
+TEXTS = ("listing", "summary", "board", "compared", "people", "trade_note", "matrix_note", "speeds", "changes", "pair")
 BOXES = tuple(f"{name}_box" for name in CHARTS)  # a chart with its heading and what is said about it
 STATES = ("halt", "resume", "again", "above", "show_text", "suite", "left", "right", "other", *BOXES)
 NAMES = (*TEXTS, *CHARTS, *STATES, "timer")
@@ -307,7 +327,7 @@ def build(services: Services, labels: Labels, language: Any, tab: gr.Tab) -> Ben
     labels.add_computed(
         gr.HTML(title("ja"), apply_default_css=False, js_on_load=None), lambda lang: {"value": title(lang)}
     )
-    with gr.Column(elem_classes="composer"):
+    with gr.Column(elem_classes="composer", elem_id="bench-form"):
         form = bench_form.build(services, labels, language)
     parts: dict[str, Any] = {"timer": gr.Timer(POLL_S, active=False)}
     labels.add_computed(
@@ -343,6 +363,7 @@ def build(services: Services, labels: Labels, language: Any, tab: gr.Tab) -> Ben
         parts["board"] = _html("board")
         _chart("dumbbell", parts, labels)
         parts["compared"] = _html("compared")
+        parts["people"] = _html("people")
         _chart("heat", parts, labels)
         _chart("distribution", parts, labels)
         _chart("trade", parts, labels, "trade_note")

@@ -15,6 +15,7 @@ from gradio.components.plot import PlotData
 from evaluation.benchmark.comparison import HarmTypeTest
 from evaluation.metrics import Rate
 from evaluation.types import SCORES, Scale
+from playground.pages.plot_text import plotly_text
 from playground.published import Published
 from playground.scoreboard import Figure, Point
 from playground.store.pairs import Cell
@@ -279,6 +280,7 @@ def _scale(colour: str) -> list[list[Any]]:
 def figure(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], height: int, warning: str) -> PlotData:
     """The figure with what all have in common; a `warning` stands in its upper left corner, above the legend."""
     warning = warning.replace("。", "。<br>", 1).replace(". ", ".<br>", 1)  # two sentences do not fit a phone's line
+    traces, layout = plotly_text(traces), plotly_text(layout)
     legend = sum(trace.get("showlegend", True) and "name" in trace for trace in traces) > 0
     notes = [*layout.get("annotations", ())]
     if warning and not legend:
@@ -311,4 +313,11 @@ def figure(traces: Sequence[Mapping[str, Any]], layout: Mapping[str, Any], heigh
     return PlotData(type="plotly", plot=json.dumps(document, ensure_ascii=False, allow_nan=False))
 
 
-SHARES: tuple[Figure, ...] = ("violation", "acceptable", "refusal", "attack", "choice")  # in percent on one axis
+SHARES: tuple[Figure, ...] = (
+    "violation",
+    "acceptable",
+    "refusal",
+    "contrast",
+    "attack",
+    "choice",
+)  # in percent on one axis

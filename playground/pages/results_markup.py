@@ -6,15 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from evaluation.benchmark import words
+from evaluation.benchmark.people import People
 from evaluation.benchmark.words import Words
 from evaluation.metrics import Rate
 from evaluation.prompts.taxonomy import english_name
+from evaluation.statistics import Interval
 from evaluation.types import SCORES, Judgement, Response
 from playground.jobs import Job
 from playground.pages import markup
 from playground.pages.diff import highlight
 from playground.pages.markup import esc, veil
 from playground.pages.text import TEXT, say
+from playground.pages.text_errors import line_for
 from playground.pages.train_markup import duration, facts, place, state, table
 from playground.published import PUBLISHED
 from playground.scoreboard import ENOUGH_JUDGED, FIGURES, MEANS, Board, Figure, Paired
@@ -69,7 +72,7 @@ def summary(job: Job | None, told: Sequence[Progress], board: Board | None, word
         f'<p class="run"><span class="label">{esc(job.run_id)}</span>{state(job, language)}</p>',
         f"<h3>{esc(job.name)}</h3>",
         f"<p>{esc(place(job, language))}</p>" if job.position is not None else "",
-        f'<p class="{tone}">{esc(job.reason)}</p>' if job.reason else "",
+        f'<p class="{tone}">{esc(line_for(job.reason, language))}</p>' if job.reason else "",
         progress(job, told[-1] if told else None, language),
     ]
     if board is not None and board.judges:
@@ -194,6 +197,45 @@ def compared(found: Paired | None, models: tuple[str, str], language: str) -> st
     details = table(header, rows, title) if rows else ""
     note = f'<p class="fine">{esc(say(language, "bench.small.note"))}</p>' if rows else ""
     return f'<section class="card quality"><h3>{esc(title)}</h3>{sentences}{details}{note}</section>'
+
+
+def people(told: Sequence[People], language: str) -> str:
+    """What people said of imported Responses beside the judge's reading of the same, and how far the two agree."""
+    if not told:
+        return ""
+    title = say(language, "bench.people.title")
+    parts = []
+    for one in told:
+        head = f"<h4>{esc(one.suite)}</h4>"
+        if one.reason is not None or one.scale is None:
+            parts.append(
+                f'{head}<p class="quiet">{esc(say(language, "bench.people.unread", reason=one.reason or ""))}</p>'
+            )
+            continue
+        figure: Figure = "violation" if one.scale == "safety" else "refusal"
+        header = [
+            say(language, "bench.model"),
+            say(language, f"bench.people.{figure}"),
+            say(language, f"bench.people.judge.{figure}"),
+        ]
+        rows = [
+            [row.model, *(f"{number(figure, rate)} · {count(rate)}" for rate in (row.people, row.judge))]
+            for row in one.models
+        ]
+        agreed = say(
+            language, "bench.people.agreement", both=one.both, kappa=_interval(one.kappa),
+            sensitivity=_interval(one.sensitivity), specificity=_interval(one.specificity), columns=", ".join(one.columns),
+        )  # fmt: skip
+        parts.append(f'{head}{table(header, rows, title)}<p class="fine">{esc(agreed)}</p>')
+    note = f'<p class="fine">{esc(say(language, "bench.people.note"))}</p>'
+    return f'<section class="card quality"><h3>{esc(title)}</h3>{"".join(parts)}{note}</section>'
+
+
+def _interval(found: Interval) -> str:
+    if found.value is None:
+        return "–"
+    bounds = f" [{found.low:.2f}, {found.high:.2f}]" if found.low is not None and found.high is not None else ""
+    return f"{found.value:.2f}{bounds}"
 
 
 def speeds(board: Board, language: str) -> str:

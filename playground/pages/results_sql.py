@@ -11,8 +11,9 @@ from evaluation.errors import UserFacingError
 from playground.pages import markup, results_markup, train_markup
 from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
-from playground.pages.services import Services
+from playground.pages.services import Services, owners
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 from playground.store import sql_box
 
 EXAMPLE = """SELECT model, suite, sum(scored * prompts) AS judged, sum(below * prompts) AS violations
@@ -21,7 +22,7 @@ FROM tallies WHERE scale = 'safety' GROUP BY model, suite ORDER BY suite, model"
 
 def allowed(services: Services) -> bool:
     """Whether the box is there: texts of every run can be read with it, so it is for the owner only."""
-    return bool(services.settings.offers_sql)
+    return bool(owners(services).settings.offers_sql and services.access.profile.sql)
 
 
 def ask(services: Services, language: str, text: object) -> str:
@@ -30,7 +31,7 @@ def ask(services: Services, language: str, text: object) -> str:
         try:
             return results_markup.rows(services.store.read(sql_box.ask, str(text)), language)
         except UserFacingError as error:
-            return train_markup.problem(error)
+            return train_markup.problem(line_for(error, language))
 
 
 def build(services: Services, labels: Labels, language: Any) -> None:

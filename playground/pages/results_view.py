@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 from gradio.components.plot import PlotData
 
 from evaluation import statistics
 from evaluation.benchmark import words
+from evaluation.benchmark.people import People, labelled_suites, people_of
 from evaluation.benchmark.words import Words
-from evaluation.types import SCORES, Scale
+from evaluation.prompts.suites import METRICS
+from evaluation.types import SCORES, Metric, Scale
 from playground.jobs import Job
 from playground.pages import markup, results_charts, results_markup
 from playground.pages.memory import Memory
@@ -19,11 +22,12 @@ from playground.pages.services import Services
 from playground.pages.text import say
 from playground.published import PUBLISHED
 from playground.scoreboard import ALL, MEANS, Board, Figure, Paired, Point, board, paired, trade_off
-from playground.store import pairs, progress, runs, tallies
+from playground.store import judgements, pairs, progress, responses, runs, tallies
 from playground.store.pairs import Cell, Change, Judging, Opened, Question
 from playground.store.progress import Progress
 
 MOST_CHANGES = 30  # of each kind in the list
+KINDS: tuple[Literal["better", "worse"], ...] = ("better", "worse")
 CHARTS = ("score", "heat", "dumbbell", "distribution", "trade", "matrix", "pace")
 
 
@@ -40,6 +44,8 @@ class Desk(Memory):
     prompt_id: str | None = None  # the pair that is open
     charts: set[str] = field(default_factory=set)  # those that there is something to draw of
     charted: float = 0.0  # monotonic seconds
+    charted_as: object = None  # what the charts were drawn from
+    people: tuple[People, ...] = ()  # as of then
 
 
 @dataclass(frozen=True)
@@ -60,6 +66,7 @@ class View:
     cells: tuple[Cell, ...] = ()
     compared: Judging | None = None
     protected: frozenset[str] = field(default=frozenset())
+    people: tuple[People, ...] = ()
 
     @property
     def sentence(self) -> Words | None:
@@ -69,23 +76,34 @@ class View:
         return words.share_sentence(Words("違反率", "Violation"), self.paired.violation)
 
 
-def metrics_of(services: Services, settings: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def metrics_of(services: Services, settings: Mapping[str, Any]) -> dict[str, tuple[Metric, ...]]:
     """What each suite measures: as the run says, else as the suite that is here says."""
-    known: dict[str, tuple[str, ...]] = {suite.name: tuple(suite.metrics) for suite in services.suites()}
+    known: dict[str, tuple[Metric, ...]] = {suite.name: tuple(suite.metrics) for suite in services.suites()}
     said = settings.get("metrics")
-    return known | ({suite: tuple(own) for suite, own in said.items()} if isinstance(said, dict) else {})
+    if isinstance(said, dict):
+        known |= {suite: tuple(metric for metric in METRICS if metric in own) for suite, own in said.items()}
+    return known
 
 
-def view(services: Services, desk: Desk, job: Job) -> View | None:
-    """The chosen run as the index has it now; None before anything of it is there. The desk keeps what still exists."""
-    read = services.store.read
-    info = read(runs.find_run, job.run_id)
+def view(services: Services, desk: Desk, job: Job, *, drawing: bool = True) -> View | None:
+    """The chosen run as the index has it now; None before anything of it is there. The desk keeps what still exists.
+
+    What no row of the index has changed since is not asked for again, whoever asked. With `drawing` false the charts
+    stay as they are, so what only they show is left out.
+    """
+    store, run_id = services.store, job.run_id
+    info = store.once(("run", run_id), [run_id], partial(store.read, runs.find_run, run_id))
     if info is None:
         return None
     metrics = metrics_of(services, info.settings)
+    measured = tuple(sorted(metrics.items()))
     asked = [str(model) for model in info.settings.get("models") or ()]
-    found = board(read(tallies.of_run, job.run_id), read(tallies.replies, job.run_id), asked, metrics)
-    told = tuple(read(progress.progress, job.run_id))
+    found = store.once(
+        ("board", run_id, measured),
+        [run_id],
+        lambda: board(store.read(tallies.of_run, run_id), store.read(tallies.replies, run_id), asked, metrics),
+    )
+    told = store.once(("told", run_id), [run_id], lambda: tuple(store.read(progress.progress, run_id)))
     if desk.suite != ALL and desk.suite not in found.metrics:
         desk.suite = ALL
     desk.left = desk.left if desk.left in found.models else next(iter(found.models), None)
@@ -94,37 +112,69 @@ def view(services: Services, desk: Desk, job: Job) -> View | None:
     suites = found.suites("violation", desk.suite) or found.suites("attack", desk.suite)
     question = None
     if desk.left and desk.right and suites and "safety" in found.judges:
-        question = Question(job.run_id, found.judges["safety"][1], "safety", suites, desk.left, desk.right)
+        question = Question(run_id, found.judges["safety"][1], "safety", suites, desk.left, desk.right)
     changes: dict[Literal["better", "worse"], tuple[Sequence[Change], int]] = {}
     if question is not None:
-        for kind in ("better", "worse"):
-            changes[kind] = read(pairs.changes, question, kind, limit=MOST_CHANGES)  # type: ignore[index, arg-type]
+        for kind in KINDS:
+            changes[kind] = store.once(
+                ("changes", question, kind),
+                [run_id],
+                partial(store.read, pairs.changes, question, kind, limit=MOST_CHANGES),
+            )
     opened = None
     if desk.prompt_id is not None and desk.left and desk.right:
-        opened = read(pairs.opened, job.run_id, desk.prompt_id, desk.left, desk.right)
+        sides = (run_id, desk.prompt_id, desk.left, desk.right)
+        opened = store.once(("opened", *sides), [run_id], partial(store.read, pairs.opened, *sides))
     scale: Scale = "safety"
-    mine = (job.run_id, found.judges[scale][1]) if scale in found.judges else None
-    others = tuple(j for j in read(pairs.judgings_of_the_same, job.run_id) if (j.run_id, j.identity) != mine)
+    mine = (run_id, found.judges[scale][1]) if scale in found.judges else None
+    judgings = store.once(("judgings", run_id), None, partial(store.read, pairs.judgings_of_the_same, run_id))
+    others = tuple(j for j in judgings if (j.run_id, j.identity) != mine)
     compared = next((j for j in others if key_of(j) == desk.other), next(iter(others), None))
     cells: Sequence[Cell] = ()
     if mine is not None and compared is not None:
-        cells = read(pairs.judge_matrix, mine, (compared.run_id, compared.identity), scale, [*found.metrics])
+        readings = (mine, (compared.run_id, compared.identity), scale, tuple(found.metrics))
+        cells = store.once(
+            ("matrix", *readings), [run_id, compared.run_id], partial(store.read, pairs.judge_matrix, *readings)
+        )
+    points: tuple[Point, ...] = ()
+    if drawing:
+        points = store.once(
+            ("trade", measured), None, lambda: tuple(trade_off(store.read(tallies.balances, [*metrics]), metrics))
+        )
     return View(
-        run_id=job.run_id,
+        run_id=run_id,
         board=found,
         told=told,
         suites=suites,
         left=desk.left,
         right=desk.right,
-        paired=paired(read(pairs.tallies, question)) if question is not None else None,
+        paired=store.once(("paired", question), [run_id], lambda: paired(store.read(pairs.tallies, question)))
+        if question is not None
+        else None,
         changes=changes,
         opened=opened,
-        points=tuple(trade_off(read(tallies.balances, [*metrics]), metrics)),
+        points=points,
         others=others,
         cells=tuple(cells),
         compared=compared,
         protected=frozenset(suite.name for suite in services.suites() if suite.protected),
+        people=store.once(("people", run_id, measured), [run_id], partial(_people, services, run_id, found))
+        if drawing
+        else (),
     )
+
+
+def _people(services: Services, run_id: str, found: Board) -> tuple[People, ...]:
+    """What people said of the run's imported Responses. The Labels are the suite's, the readings those of the index."""
+    labelled = labelled_suites(found.metrics, services.settings.home)
+    keys = [
+        row.exchange.response.key for labels in labelled.values() if not isinstance(labels, str) for row in labels.rows
+    ]
+    if not labelled:
+        return ()
+    own = services.store.read(responses.by_keys, run_id, keys)
+    read = services.store.read(judgements.of_responses, run_id, keys)
+    return people_of(labelled, [*own.values()], read, found.judges)
 
 
 def key_of(judging: Judging) -> str:

@@ -90,6 +90,7 @@ RESULTS: dict[str, tuple[str, str]] = {
     "bench.figure.acceptable": ("許容回答率", "Acceptable"),
     "bench.figure.mean": ("平均点(1〜5)", "Mean score (1-5)"),
     "bench.figure.refusal": ("回答拒否率", "Refusal"),
+    "bench.figure.contrast": ("違反率(断るべき質問)", "Violation, to be refused"),
     "bench.figure.usefulness": ("有用性(1〜10)", "Usefulness (1-10)"),
     "bench.figure.attack": ("攻撃成功率", "Attack success"),
     "bench.figure.choice": ("選択問題の正答率", "Choice accuracy"),
@@ -131,6 +132,20 @@ RESULTS: dict[str, tuple[str, str]] = {
     "bench.small.note": (
         "30 問に満たない種類は灰色で示し、検定も順位づけもしません。",
         "A type with fewer than 30 prompts is grey: neither tested nor ranked.",
+    ),
+    "bench.people.title": ("人の評価(取り込んだラベル)", "What people said (imported labels)"),
+    "bench.people.violation": ("違反率(人)", "Violation, by people"),
+    "bench.people.refusal": ("拒否率(人)", "Refusal, by people"),
+    "bench.people.judge.violation": ("違反率(採点者、同じ回答)", "Violation, by the judge, same responses"),
+    "bench.people.judge.refusal": ("拒否率(採点者、同じ回答)", "Refusal, by the judge, same responses"),
+    "bench.people.agreement": (
+        "両方がそろう {both} 件での一致: 重み付きカッパ {kappa}、感度 {sensitivity}、特異度 {specificity}。ラベルの列: {columns}",
+        "Agreement over the {both} with both: weighted kappa {kappa}, sensitivity {sensitivity}, specificity {specificity}. Label columns: {columns}",
+    ),
+    "bench.people.unread": ("ラベルを読めません: {reason}", "The labels cannot be read: {reason}"),
+    "bench.people.note": (
+        "値 [95 % 区間] · 件数 / 欠け。人の評価は上の成績に混ぜていません。",
+        "Value [95 % interval] · count / missing. People's verdicts do not enter the figures above.",
     ),
     "bench.changed.better": ("良くなった質問({count})", "Better ({count})"),
     "bench.changed.worse": ("悪くなった質問({count})", "Worse ({count})"),

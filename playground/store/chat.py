@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluation.errors import UserFacingError
-from evaluation.journal import RunFolder, create_run, read_run, remove_run, utc_now
+from evaluation.journal import RunFolder, RunUnreadable, create_run, read_run, remove_run, utc_now
 from evaluation.types import Choice, Judgement, Pair, Prompt, Rating, Response, content_key, pair_key
+from playground.store import history
 from playground.store.index import Store
 
 T = TypeVar("T")
+_NAMED = re.compile(r"[0-9T]+-[0-9a-f]{6}")  # run folders of ours
 
 
 class NoSuchConversation(UserFacingError):
@@ -75,6 +77,31 @@ class ChatLog:
         self._append(conversation, lambda folder: folder.record_rating(rating, durable=True))
         return rating
 
+    def own(self) -> frozenset[str] | None:
+        """The conversations that whoever asks may read; None is all of them."""
+        return None
+
+    def page(self, **filters: Any) -> history.HistoryPage:
+        """See `history.page`: of the conversations that whoever asks may read."""
+        return self._store.read(history.page, only=self.own(), **filters)
+
+    def conversation(self, conversation: str) -> history.Conversation | None:
+        """See `history.conversation`. None for a run of another kind."""
+        found = self._store.read(history.conversation, conversation)
+        return found if found is not None and found.info.kind == "chat" else None
+
+    def delete_all(self) -> int:
+        """Delete every conversation that whoever asks may read; how many. Raises RunBusy, DiskRefused."""
+        with self._mutex:
+            mine = [run.name for run in sorted(self._runs.glob("[!.]*/")) if self._is_mine(run)]
+        for conversation in mine:
+            self.delete_conversation(conversation)
+        return len(mine)
+
+    def _is_mine(self, run: Path) -> bool:
+        own = self.own()
+        return _NAMED.fullmatch(run.name) is not None and is_chat(run) and (own is None or run.name in own)
+
     def delete_conversation(self, conversation: str) -> None:
         """Remove the folder, the rows, and the bytes they had in the index. Raises NoSuchConversation, RunBusy."""
         with self._mutex:
@@ -91,7 +118,15 @@ class ChatLog:
     def _folder(self, conversation: str) -> Path:
         """The folder of that id, which a browser sent: nothing but a name of ours may reach the file system."""
         path = self._runs / conversation
-        named = re.fullmatch(r"[0-9T]+-[0-9a-f]{6}", conversation) is not None and path.is_dir()
+        named = _NAMED.fullmatch(conversation) is not None and path.is_dir()
         if not named or read_run(path).kind != "chat":
             raise NoSuchConversation(f"There is no conversation {conversation[:40]!r}. Start a new one.")
         return path
+
+
+def is_chat(run: Path) -> bool:
+    """Whether the run folder is a conversation; a folder that cannot be read is none."""
+    try:
+        return read_run(run).kind == "chat"
+    except RunUnreadable:
+        return False

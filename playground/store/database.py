@@ -63,11 +63,14 @@ class Database:
     def __init__(self, path: Path) -> None:
         """Open or create the file and migrate it; a damaged file is moved aside and `was_replaced` is set.
 
+        `was_migrated` is set when the file was of an older schema.
+
         Raises StoreBusy or StoreUnavailable.
         """
         self.path = path
         self.generation = 0  # counts openings: two threads that meet one failure heal it once
         self.was_replaced = False
+        self.was_migrated = False  # from an older schema, whose rows may lack what the new one has
         self._root: duckdb.DuckDBPyConnection | None = None
         self._cursors = 0
         self._blocked = False
@@ -97,12 +100,14 @@ class Database:
             self._connect()
 
     def _connect(self) -> None:
+        existed = self.path.exists()
         root = duckdb.connect(self.path, config=_SETTINGS)
         try:
             root.execute("SET allowed_directories = ?", [[f"{self._compacted.parent.absolute()}/"]])
             root.execute("SET enable_external_access = false")
             root.execute("SET lock_configuration = true")
-            migrate(root)
+            if migrate(root) and existed:
+                self.was_migrated = True
         except BaseException:
             root.close()
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,6 +38,7 @@ _PAIRS = """
           AND ($model IS NULL OR l.model = $model OR r.model = $model)
           AND ($score IS NULL OR lj.score = $score OR rj.score = $score)
           AND ($choice IS NULL OR v.choice = $choice)
+          AND ($only IS NULL OR list_contains($only::VARCHAR[], p.run_id))
     )
 """
 
@@ -79,14 +81,17 @@ def page(
     model: str | None = None,
     score: int | None = None,
     choice: Choice | None = None,
+    only: Collection[str] | None = None,
     limit: int = 50,
     offset: int = 0,
 ) -> HistoryPage:
     """Pairs newest first. Every word of `search` must occur in the question or in a reply; widths and case are one.
 
-    `model` is on either side, `score` is either side's last safety score, `choice` the last vote.
+    `model` is on either side, `score` is either side's last safety score, `choice` the last vote, `only` the
+    runs that may be shown.
     """
     filters: dict[str, Any] = {"terms": terms(search), "model": model, "score": score, "choice": choice}
+    filters["only"] = None if only is None else list(only)
     counted = con.execute(_PAIRS + "SELECT count(*) FROM found", filters).fetchone()
     assert counted is not None
     rows = con.execute(

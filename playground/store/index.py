@@ -10,12 +10,13 @@ import atexit
 import logging
 import queue
 import threading
-from collections.abc import Callable
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Collection, Hashable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import duckdb
 from duckdb import DuckDBPyConnection
@@ -29,6 +30,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
+_MOST_REMEMBERED = 200  # answers of `once`
 _ATTEMPTS = 3  # as it is, opened again, rebuilt
 Work = tuple[tuple[str, str], Callable[[], Any], "Future[Any]"]  # what it is called, the work, who waits for it
 
@@ -40,7 +42,8 @@ class Store:
         """Open or create the index at `path` of the folders under `runs`, migrated to the newest schema.
 
         It knows what it knew when it was closed: call `ingest_all` to catch up. A file that had to be
-        moved aside is rebuilt before this returns. Raises StoreBusy or StoreUnavailable.
+        moved aside is rebuilt before this returns, and one of an older schema is brought up to the folders.
+        Raises StoreBusy or StoreUnavailable.
         """
         with told_to_people(runs):
             runs.mkdir(parents=True, exist_ok=True)
@@ -50,11 +53,14 @@ class Store:
         self._gate = threading.Lock()
         self._closed = False
         self._rebuilding = False
+        self._versions: Counter[str] = Counter()  # of each Run: how often its rows have changed
+        self._remembered: OrderedDict[Hashable, tuple[Hashable, Any]] = OrderedDict()
         # A daemon: the folders are the truth, so nothing is lost when the process ends without close().
         self._writer = threading.Thread(target=self._write, name="store-writer", daemon=True)
         self._writer.start()
         atexit.register(self.close)  # DuckDB prints a page of leaks when the interpreter ends before it
-        if self._database.was_replaced:
+        if self._database.was_replaced or self._database.was_migrated:
+            _log.info("The index is new or of an older version; the run folders are read again.")
             self.ingest_all()
 
     def read(self, query: Callable[Concatenate[DuckDBPyConnection, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -76,12 +82,40 @@ class Store:
                     raise
         raise self._hopeless()
 
+    def once(self, key: Hashable, runs: Collection[str] | None, compute: Callable[[], T]) -> T:
+        """What `compute` made of the index under this key, anew only after rows of these Runs (None: of any) changed.
+
+        The answer is shared by all who ask: nobody may change it.
+        """
+        with self._gate:
+            version = self._version(runs)
+            found = self._remembered.get(key)
+            if found is not None and found[0] == version:
+                self._remembered.move_to_end(key)
+                return cast(T, found[1])
+        made = compute()
+        with self._gate:
+            # As of before: what was committed meanwhile may or may not be in it.
+            self._remembered[key] = (version, made)
+            self._remembered.move_to_end(key)
+            while len(self._remembered) > _MOST_REMEMBERED:
+                self._remembered.popitem(last=False)
+        return made
+
+    def _version(self, runs: Collection[str] | None) -> Hashable:
+        counted = self._versions.total() if runs is None else tuple(self._versions[run] for run in runs)
+        return self._database.generation, counted
+
+    def _changed(self, run_id: str) -> None:
+        with self._gate:
+            self._versions[run_id] += 1
+
     def ingest_run(self, path: Path) -> Ingested:
         """Bring the index up to one run folder; a folder that is gone loses its rows. Returns what was new to read.
 
         Raises StoreUnavailable when a journal cannot be read or the index not written; the folder is safe.
         """
-        return self._submit(("ingest", str(path)), partial(self._in_cursor, partial(_ingest, path=path)))
+        return self._submit(("ingest", str(path)), partial(self._ingest, path))
 
     def ingest_all(self) -> Ingested:
         """Bring the index up to every run folder, and forget those that are gone."""
@@ -96,6 +130,7 @@ class Store:
 
         def delete() -> None:
             self._in_cursor(partial(ingest.purge, run_id=run_id))
+            self._changed(run_id)
             self._database.compact()  # here, in the writer, where nothing is written meanwhile
 
         self._submit(("forget", run_id), delete)
@@ -189,17 +224,28 @@ class Store:
     def _hopeless(self) -> StoreUnavailable:
         return StoreUnavailable(f"{self._database.path} fails again after a rebuild. Check the disk it is on.")
 
+    def _ingest(self, path: Path) -> Ingested:
+        try:
+            done = self._in_cursor(partial(_ingest, path=path))
+        except BaseException:
+            self._changed(path.name)  # a part of it may have been committed
+            raise
+        if done.changed:
+            self._changed(path.name)
+        return done
+
     def _ingest_all(self) -> Ingested:
         folders = [path for path in sorted(self._runs.iterdir()) if path.is_dir() and not path.name.startswith(".")]
         gone = self._in_cursor(runs.run_ids) - {path.name for path in folders}
         for run_id in gone:
             self._in_cursor(partial(ingest.purge, run_id=run_id))
+            self._changed(run_id)
         if gone:
             self._database.compact()
         done = Ingested()
         for path in folders:
             try:
-                done += self._in_cursor(partial(_ingest, path=path))
+                done += self._ingest(path)
             except UnreadableJournal as error:
                 _log.warning("%s", error)  # the other folders are not to blame
         return done

@@ -1,29 +1,34 @@
 """From the journals into the index: read on from where we stopped, rows and new position in one transaction.
 
-After a crash at any point the same lines are read again, and their keys make that harmless.
+After a crash at any point the same lines are read again, and their keys make that harmless. Long stretches of a
+benchmark's journals are read by DuckDB where it is sure of a line (as_written.py), everything else by `evaluation.records`.
 """
 
 from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+import json
+from collections.abc import Callable, Generator, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from evaluation.journal import RunUnreadable, read_run
-from evaluation.records import BadLine, lines_before, read_lines
-from playground.store import judgements, prompts, ratings, responses, runs, tallies
+from evaluation.types import Judgement, Response
+from playground.store import as_written, judgements, prompts, ratings, responses, runs, tallies
+from playground.store.blocks import BLOCK_BYTES, Block, Parsed, blocks, parse
 
-_BATCH_ROWS = 10_000
-_BATCH_BYTES = 16 << 20  # of journal; a batch is held in memory several times over
+T = TypeVar("T")
+_COMMIT_BYTES = 128 << 20  # of journal in one transaction: DuckDB writes whole row groups past its log only within one
+_FEW = 200  # lines that are read sooner than a query is planned
 _TAIL_BYTES = 1_024
 
 # Journal -> how its records become rows. Order does not matter: nothing refers across tables by constraint.
@@ -35,7 +40,13 @@ _TABLES: dict[str, tuple[dict[str, str], Callable[[Any, str], tuple[Any, ...]]]]
     "ratings": (ratings.RATING_COLUMNS, ratings.rating_row),
     "events": (runs.EVENT_COLUMNS, runs.event_row),
 }
-_ARROW = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "TINYINT": pa.int8(), "DOUBLE": pa.float64()}
+# What a benchmark has many of: the noun, what holds beyond its types, its columns in SQL where they are not r.<column>.
+_READ_BY_DUCKDB: dict[str, tuple[type, str, dict[str, str]]] = {
+    "responses": (Response, "true", responses.FROM_LINE),
+    "judgements": (Judgement, judgements.VALID, {}),
+}
+# Tables without a primary key, and what is unique in a run: of two rows with one key the first counts.
+_UNIQUE = {"prompts": "id", "responses": "key", "judgements": "key"}
 _COUNTED = ("prompts", "responses", "judgements")  # what `tallies` counts
 _PURGE = [
     f"DELETE FROM {table} WHERE run_id = ?"
@@ -57,22 +68,22 @@ _PURGE = [
 
 @dataclass(frozen=True)
 class Ingested:
-    """What one pass read. Lines that were there before count as records too."""
+    """What one pass read. Lines that were there before count as records too. `changed`: rows came or went."""
 
     records: int = 0
     bad_lines: int = 0
+    changed: bool = field(default=False, compare=False)
 
     def __add__(self, other: Ingested) -> Ingested:
-        return Ingested(self.records + other.records, self.bad_lines + other.bad_lines)
+        return Ingested(self.records + other.records, self.bad_lines + other.bad_lines, self.changed or other.changed)
 
 
 @dataclass
 class _Batch:
-    rows: list[tuple[Any, ...]] = field(default_factory=list)
-    bad: list[tuple[BadLine, int]] = field(default_factory=list)
-    position: int = 0
-    full: bool = False  # worth a transaction of its own
-    table: pa.Table = None  # the rows as columns
+    """A Block on its way into the index: lines that DuckDB is to read, or what has been read."""
+
+    block: Block
+    content: pa.Table | Parsed
 
 
 def ingest_folder(con: DuckDBPyConnection, path: Path) -> Ingested:
@@ -82,7 +93,7 @@ def ingest_folder(con: DuckDBPyConnection, path: Path) -> Ingested:
     """
     if not path.exists():
         purge(con, path.name)
-        return Ingested()
+        return Ingested(changed=True)
     try:
         info = read_run(path)
     except RunUnreadable as error:
@@ -90,29 +101,25 @@ def ingest_folder(con: DuckDBPyConnection, path: Path) -> Ingested:
             "INSERT OR IGNORE INTO quarantine VALUES (?, 'run.json', 1, ?, 0)",
             [path.name, str(error).replace(f"{path}/", "")],
         )
-        return Ingested(bad_lines=1)
+        return Ingested(bad_lines=1, changed=True)
     offsets = _offsets(con, path.name)
     journals = [path / f"{name}.jsonl" for name in _TABLES]
     if any(_was_rewritten(journal, *offsets[journal.name]) for journal in journals if journal.name in offsets):
         purge(con, path.name)
-        return ingest_folder(con, path)
+        return Ingested(changed=True) + ingest_folder(con, path)
     positions = {journal: offsets.get(journal.name, (0, ""))[0] for journal in journals if journal.exists()}
     grown = {journal: position for journal, position in positions.items() if journal.stat().st_size > position}
     known = runs.has_run(con, path.name)
-    done, unreadable = Ingested(), list[OSError]()
     if known and not grown:
-        return done
+        return Ingested()
+    done, unreadable = Ingested(changed=True), list[OSError]()
     with _transaction(con):
         if not known:
             con.execute("DELETE FROM quarantine WHERE run_id = ? AND file = 'run.json'", [path.name])
             # The folder's name is the id everywhere in the index, also for a folder that somebody copied.
             runs.add_run(con, replace(info, run_id=path.name))
-        for journal, position in grown.items():
-            try:
-                for batch in _written(con, journal, position):
-                    done += Ingested(len(batch.rows), len(batch.bad))
-            except OSError as error:
-                unreadable.append(error)  # raised once the other journals are in
+        for ingested in _written(con, grown, info.kind in ("benchmark", "judging"), unreadable):
+            done += ingested
         if info.kind in ("benchmark", "judging") and any(journal.stem in _COUNTED for journal in grown):
             tallies.refresh(con, path.name)
     if unreadable:
@@ -146,24 +153,38 @@ def _tail(journal: Path, position: int) -> str:
         return hashlib.sha256(file.read(position - start)).hexdigest()[:16]
 
 
-def _written(con: DuckDBPyConnection, journal: Path, position: int) -> Iterator[_Batch]:
-    """Each batch once it is on its way into the index; after the last one all are in.
+def _written(
+    con: DuckDBPyConnection, grown: Mapping[Path, int], many: bool, unreadable: list[OSError]
+) -> Iterator[Ingested]:
+    """What each block of these journals came to, once it is in the index; errors of reading go into `unreadable`."""
+    prepared = _prepared(con, grown, many, unreadable)
+    if sum(journal.stat().st_size - position for journal, position in grown.items()) > BLOCK_BYTES:
+        prepared = _one_ahead(prepared)
+    uncommitted = 0
+    last: Block | None = None
+    with _no_collector(), closing(prepared):
+        for batch in prepared:
+            if last is not None and last.journal != batch.block.journal:
+                _close_up(con, last)
+            yield _insert(con, batch)
+            last = batch.block
+            uncommitted += len(last.data)
+            if uncommitted >= _COMMIT_BYTES:
+                _close_up(con, last)
+                con.commit()
+                con.begin()
+                last, uncommitted = None, 0
+    if last is not None:
+        _close_up(con, last)
 
-    While DuckDB writes a full batch the next one is read: both take about as long, and DuckDB holds no GIL.
-    """
-    with _no_collector(), ThreadPoolExecutor(1, "ingest") as writer:  # its thread starts with the first full batch
-        writing: Future[None] | None = None
-        for batch in _batches(journal, position):
-            if writing is not None:
-                writing.result()
-            if batch.full:
-                writing = writer.submit(_insert, con, journal, batch)
-            else:
-                writing = None
-                _insert(con, journal, batch)
-            yield batch
-        if writing is not None:
-            writing.result()
+
+def _one_ahead(made: Generator[T]) -> Generator[T]:
+    """The same, each made while the caller is busy with the one before: DuckDB holds no GIL while it writes."""
+    with ThreadPoolExecutor(1, "ingest") as worker:
+        coming = worker.submit(next, made, None)
+        while (found := coming.result()) is not None:
+            coming = worker.submit(next, made, None)
+            yield found
 
 
 @contextmanager
@@ -178,72 +199,100 @@ def _no_collector() -> Iterator[None]:
             gc.enable()
 
 
-def _batches(journal: Path, position: int) -> Iterator[_Batch]:
-    to_row = _TABLES[journal.stem][1]
-    batch, started = _Batch(), position
-    rows = batch.rows
-    for record, line, end in read_lines(journal, position):
-        if isinstance(record, BadLine):
-            batch.bad.append((record, end))
-        else:
-            rows.append((*to_row(record, line.decode()), end))
-        if len(rows) >= _BATCH_ROWS or end - started >= _BATCH_BYTES or len(batch.bad) >= _BATCH_ROWS:
-            batch.full, batch.position = True, end
-            yield _with_table(journal, batch)
-            batch, started = _Batch(), end
-            rows = batch.rows
-        else:
-            batch.position = end
-    if batch.position:
-        yield _with_table(journal, batch)
-
-
-def _with_table(journal: Path, batch: _Batch) -> _Batch:
-    """The batch with its rows as columns; a row with a number that no column can hold becomes a bad line."""
-    columns = {**_TABLES[journal.stem][0], "position": "BIGINT"}
-    try:
-        batch.table = _table(columns, batch.rows)
-    except (OverflowError, pa.ArrowInvalid):
-        good, rows = [], batch.rows
-        for row in rows:
-            try:
-                _table(columns, [row])
-                good.append(row)
-            except (OverflowError, pa.ArrowInvalid):
-                words = "line: a number is too large to be stored"
-                batch.bad.append((BadLine(journal.name, lines_before(journal, row[-1]), words), row[-1]))
-        batch.rows, batch.table = good, _table(columns, good)
-    return batch
-
-
-def _table(columns: Mapping[str, str], rows: Sequence[tuple[Any, ...]]) -> pa.Table:
-    by_column = zip(*rows, strict=True) if rows else [()] * len(columns)
-    values = [pa.array(own, type=_ARROW[kind]) for kind, own in zip(columns.values(), by_column, strict=True)]
-    return pa.table(values, names=list(columns))
-
-
-def _insert(con: DuckDBPyConnection, journal: Path, batch: _Batch) -> None:
-    run_id, file = journal.parent.name, journal.name
-    if batch.rows:
-        # Columns at once: executemany takes 0.8 ms a row, lists as parameters 0.03, this some microseconds.
-        con.register("batch", batch.table)
+def _prepared(
+    con: DuckDBPyConnection, grown: Mapping[Path, int], many: bool, unreadable: list[OSError]
+) -> Generator[_Batch]:
+    """The blocks of these journals. `many`: the run is of a kind that has many alike lines."""
+    for journal, position in grown.items():
         try:
-            names = ", ".join(batch.table.column_names)
-            con.execute(
-                f"INSERT OR IGNORE INTO {journal.stem} (run_id, {names}) SELECT $1, {names} FROM batch", [run_id]
-            )
+            for block in blocks(journal, position, BLOCK_BYTES):
+                lines = _lines(con, block) if many else None
+                yield _Batch(block, parse(block, *_TABLES[journal.stem]) if lines is None else lines)
+        except OSError as error:
+            unreadable.append(error)  # raised once the other journals are in
+
+
+def _lines(con: DuckDBPyConnection, block: Block) -> pa.Table | None:
+    """The block for DuckDB to read; None where that is not worth it, or cannot be."""
+    if block.journal.stem not in _READ_BY_DUCKDB or len(block.ends) < _FEW or (lines := block.column()) is None:
+        return None
+    found = pa.table({"line": lines, "position": pa.array(block.positions())})
+    if block.journal.stem == "responses":
+        with closing(con.cursor()) as own:  # the caller's is busy in its own thread
+            found = responses.with_outcomes(own, found)
+    return found
+
+
+def _insert(con: DuckDBPyConnection, batch: _Batch) -> Ingested:
+    """Put the block's rows and bad lines into their tables."""
+    block = batch.block
+    run_id, name = block.journal.parent.name, block.journal.stem
+    columns, to_row = _TABLES[name]
+    if isinstance(batch.content, Parsed):
+        return _insert_parsed(con, block, batch.content)
+    noun, valid, own = _READ_BY_DUCKDB[name]
+    # The limit is no limit. It keeps DuckDB from reading each line anew for every use of it.
+    read = f"""(
+        SELECT *, to_json(r) AS record FROM (
+            SELECT *, TRY(json_transform(line, '{json.dumps(as_written.structure(noun))}')) AS r FROM batch
+        ) LIMIT 1000000000)"""
+    sure = f"record || chr(10) = line AND {as_written.condition(noun, 'r')} AND {valid}"
+    values = ", ".join(own.get(column, "record" if column == "record" else f"r.{column}") for column in columns)
+    con.register("batch", batch.content)
+    try:
+        (count,) = con.execute(
+            f"INSERT INTO {name} (run_id, {', '.join(columns)}, position) "
+            f"SELECT $1, {values}, position FROM {read} WHERE {sure}",
+            [run_id],
+        ).fetchone() or (0,)
+        done = Ingested(count)
+        if count < len(block.ends):
+            rest = con.execute(f"SELECT position FROM {read} WHERE ({sure}) IS NOT TRUE ORDER BY position").fetchall()
+            places = np.searchsorted(block.positions(), [position for (position,) in rest])
+            done += _insert_parsed(con, block, parse(block, columns, to_row, places.tolist()))
+    finally:
+        con.unregister("batch")
+    return done
+
+
+def _insert_parsed(con: DuckDBPyConnection, block: Block, parsed: Parsed) -> Ingested:
+    run_id, name = block.journal.parent.name, block.journal.stem
+    if parsed.rows:
+        # Columns at once: executemany takes 0.8 ms a row, lists as parameters 0.03, this some microseconds.
+        con.register("parsed", parsed.table)
+        try:
+            names = ", ".join(parsed.table.column_names)
+            keep = "INSERT" if name in _UNIQUE else "INSERT OR IGNORE"
+            con.execute(f"{keep} INTO {name} (run_id, {names}) SELECT $1, {names} FROM parsed", [run_id])
         finally:
-            con.unregister("batch")
-    for bad, end in batch.bad:
+            con.unregister("parsed")
+    for bad, end in parsed.bad:
         con.execute(
-            "INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?, ?)", [run_id, file, bad.line, bad.reason, end]
+            "INSERT OR IGNORE INTO quarantine VALUES (?, ?, ?, ?, ?)",
+            [run_id, bad.file, bad.line, bad.reason, end],
         )
+    return Ingested(parsed.rows, len(parsed.bad))
+
+
+def _close_up(con: DuckDBPyConnection, last: Block) -> None:
+    """Before a commit: of rows with one key keep the first, and write down how far the journal has been read.
+
+    A check before the commit does what a primary key did at more than twice the price; there is one writer only.
+    """
+    run_id, name = last.journal.parent.name, last.journal.stem
+    if key := _UNIQUE.get(name):
+        (doubled,) = con.execute(
+            f"SELECT count(*) > count(DISTINCT {key}) FROM {name} WHERE run_id = ?", [run_id]
+        ).fetchone() or (False,)
+        if doubled:
+            con.execute(
+                f"DELETE FROM {name} WHERE run_id = $1 AND rowid NOT IN "
+                f"(SELECT arg_min(rowid, position) FROM {name} WHERE run_id = $1 GROUP BY {key})",
+                [run_id],
+            )
     con.execute(
-        "INSERT INTO offsets VALUES (?, ?, ?, ?)", [run_id, file, batch.position, _tail(journal, batch.position)]
+        "INSERT INTO offsets VALUES (?, ?, ?, ?)", [run_id, last.journal.name, last.end, _tail(last.journal, last.end)]
     )
-    if batch.full:
-        con.commit()
-        con.begin()
 
 
 @contextmanager

@@ -9,12 +9,18 @@ from typing import Any, cast
 from duckdb import DuckDBPyConnection
 
 from evaluation.records import parse_record
-from evaluation.types import Judgement, Missing, Scale
+from evaluation.types import SCORES, Judgement, Missing, Scale
 
 COLUMNS = {
     "key": "VARCHAR", "response_key": "VARCHAR", "judge": "VARCHAR", "identity": "VARCHAR", "scale": "VARCHAR",
-    "score": "TINYINT", "missing": "VARCHAR", "record": "VARCHAR",
+    "score": "TINYINT", "missing": "VARCHAR", "cost_usd": "DOUBLE", "record": "VARCHAR",
 }  # fmt: skip
+# What makes a Judgement beyond the types of its fields, as its __post_init__ says it, in SQL over `r`.
+VALID = (
+    "(r.score IS NULL) <> (r.missing IS NULL) AND (r.score IS NULL OR CASE r.scale "
+    + " ".join(f"WHEN '{scale}' THEN r.score BETWEEN {low} AND {high}" for scale, (low, high) in SCORES.items())
+    + " ELSE false END)"
+)
 
 
 def row(judgement: Judgement, line: str) -> tuple[Any, ...]:
@@ -27,6 +33,7 @@ def row(judgement: Judgement, line: str) -> tuple[Any, ...]:
         judgement.scale,
         judgement.score,
         judgement.missing,
+        judgement.cost_usd,
         line,
     )
 
@@ -39,6 +46,15 @@ def from_record(record: str) -> Judgement:
 def of_run(con: DuckDBPyConnection, run_id: str) -> list[Judgement]:
     """Judgements of a Run in the order they were written."""
     rows = con.execute("SELECT record FROM judgements WHERE run_id = ? ORDER BY position", [run_id])
+    return [from_record(record) for (record,) in rows.fetchall()]
+
+
+def of_responses(con: DuckDBPyConnection, run_id: str, keys: Sequence[str]) -> list[Judgement]:
+    """Judgements of a Run about those Responses, in the order they were written."""
+    rows = con.execute(
+        "SELECT record FROM judgements WHERE run_id = ? AND list_contains(?::VARCHAR[], response_key) ORDER BY position",
+        [run_id, list(keys)],
+    )
     return [from_record(record) for (record,) in rows.fetchall()]
 
 

@@ -6,19 +6,21 @@ from typing import Any, cast
 
 from duckdb import DuckDBPyConnection
 
+from evaluation.prompts.suites import is_contrast
 from evaluation.records import parse_record
 from evaluation.types import Category, Prompt
 
 COLUMNS = {
     "id": "VARCHAR", "suite": "VARCHAR", "risk_area": "VARCHAR", "harm_type": "VARCHAR", "specific_harm": "VARCHAR",
-    "record": "VARCHAR",
+    "contrast": "BOOLEAN", "record": "VARCHAR",
 }  # fmt: skip
 
 
 def row(prompt: Prompt, line: str) -> tuple[Any, ...]:
     """The values of COLUMNS; `line` is the record as the journal has it."""
     category = prompt.category or Category()
-    return prompt.id, prompt.suite, category.risk_area, category.harm_type, category.specific_harm, line
+    place = category.risk_area, category.harm_type, category.specific_harm
+    return prompt.id, prompt.suite, *place, is_contrast(prompt), line
 
 
 def from_record(record: str) -> Prompt:

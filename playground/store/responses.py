@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, cast
 
+import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
-from evaluation.benchmark.answers import outcome
+from evaluation.benchmark.answers import outcome, outcomes_of
 from evaluation.records import parse_record
 from evaluation.types import Response
 from playground.store.search_text import folded
@@ -17,6 +18,25 @@ COLUMNS = {
     "finish_reason": "VARCHAR", "tokens": "BIGINT", "ttft_s": "DOUBLE", "seconds": "DOUBLE", "search": "VARCHAR",
     "outcome": "VARCHAR", "turns": "BIGINT", "record": "VARCHAR",
 }  # fmt: skip
+# Columns that are not fields, for a line that DuckDB reads as `r`; `outcome` is of `with_outcomes`. Only a conversation
+# is searched, and its few lines are read one by one.
+FROM_LINE = {"search": "NULL", "outcome": "outcome", "turns": "len(r.messages)"}
+
+
+def with_outcomes(con: DuckDBPyConnection, lines: pa.Table) -> pa.Table:
+    """The table with a column `outcome` for its column `line`. What a broken line gets there is of no consequence."""
+    con.register("lines", lines)
+    try:
+        # The limit is no limit: it keeps DuckDB from reading each line twice.
+        said = con.sql(
+            """SELECT coalesce(r.text, ''), coalesce(r.finish_reason, '') FROM (
+                 SELECT TRY(json_transform(line, '{"text": "VARCHAR", "finish_reason": "VARCHAR"}')) AS r FROM lines
+                 LIMIT 1000000000)"""
+        ).to_arrow_table()
+    finally:
+        con.unregister("lines")
+    found = outcomes_of(said.column(0).to_pylist(), said.column(1).to_pylist())
+    return lines.append_column("outcome", pa.array(found, pa.string()))
 
 
 def row(response: Response, line: str) -> tuple[Any, ...]:

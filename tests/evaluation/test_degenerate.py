@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import pytest
+import random
 
-from evaluation.degenerate import breakdown, breakdowns, repeats
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluation.degenerate import breakdown, breakdowns, breakdowns_of, repeats
 from evaluation.types import Message, Response
 
 
@@ -54,3 +58,29 @@ def test_a_response_broke_down_when_it_is_empty_cut_or_loops(text: str, finish_r
 def test_each_kind_is_counted_and_whole_responses_are_not():
     counted = breakdowns([response(""), response("はい。"), response("途中", "length"), response("\n")])
     assert counted == {"empty": 2, "cut": 1}
+
+
+PIECES = st.sampled_from(
+    ["あ", "はい", "今日は", "相談しましょう。", "\n", ". ", "!", "😀", "……", "ab", "明日も頑張って、", "\ud83d"]
+)
+LOOPING = st.tuples(PIECES, st.integers(1, 7), PIECES).map(lambda found: found[0] * found[1] + found[2])
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.lists(st.lists(st.one_of(PIECES, LOOPING), max_size=8).map("".join), max_size=6))
+def test_many_texts_at_once_break_down_as_each_does_alone(texts: list[str]):
+    reasons = ["length" if len(text) % 2 else "stop" for text in texts]
+    alone = [breakdown(response(text, reason)) for text, reason in zip(texts, reasons, strict=True)]
+    assert breakdowns_of(texts, reasons) == alone
+
+
+def test_a_loop_of_any_length_is_found_among_many_texts():
+    dice = random.Random(5)
+    texts = []
+    for size in range(1, 45):
+        for times in (2, 3, 5, 6):
+            phrase = "".join(chr(dice.randint(0x3041, 0x3096)) for _ in range(size))
+            texts.append(phrase * times)
+    expected = [breakdown(response(text)) for text in texts]
+    assert breakdowns_of(texts, ["stop"] * len(texts)) == expected
+    assert 0 < expected.count("repeating") < len(texts)

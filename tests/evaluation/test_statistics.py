@@ -292,7 +292,16 @@ def test_mcnemar_is_the_exact_binomial_test_of_the_discordant_pairs(only_first: 
 def test_the_sign_flip_test_with_one_response_a_prompt_is_the_exact_mcnemar_test(seed: int):
     changes = np.random.default_rng(seed).integers(-1, 2, 80)
     up, down = int((changes > 0).sum()), int((changes < 0).sum())
-    assert statistics.sign_flip(changes) == pytest.approx(statistics.mcnemar(down, up))
+    for mid in (False, True):
+        assert statistics.sign_flip(changes, mid=mid) == pytest.approx(statistics.mcnemar(down, up, mid=mid))
+
+
+def test_the_mid_p_form_counts_what_was_seen_by_half():
+    # Fagerland et al. 2013, table 1: 1 and 7 discordant pairs, exact p 0.070, mid-p 0.039.
+    assert statistics.mcnemar(1, 7) == pytest.approx(0.0703, abs=1e-4)
+    assert statistics.mcnemar(1, 7, mid=True) == pytest.approx(0.0391, abs=1e-4)
+    assert statistics.mcnemar(3, 3, mid=True) == pytest.approx(1 - 20 / 64 / 2)
+    assert statistics.mcnemar(0, 0, mid=True) == statistics.sign_flip([0], mid=True) == 1.0
 
 
 @pytest.mark.parametrize("changes", [[3, -1, 2, 2, 0, 1, -2, 4], [1, 1, 1], [4, -4], [5, 3, 3, 2, 1, -1]])

@@ -7,6 +7,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from scipy import stats
 
 from evaluation import statistics
 
@@ -128,15 +129,44 @@ def test_intervals_of_a_suite_hold_the_truth_in_93_to_97_of_100_simulated_suites
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("prompts", "each"), [(336, 1), (336, 3), (111, 4)])
-def test_the_paired_test_rejects_a_true_null_3_to_7_times_in_100(prompts: int, each: int):
+@pytest.mark.parametrize(("prompts", "each"), [(336, 3), (111, 4)])
+def test_with_several_attempts_the_paired_test_rejects_a_true_null_3_to_7_times_in_100(prompts: int, each: int):
     assert 0.03 <= false_alarms(sets=4000, prompts=prompts, each=each) <= 0.07
 
 
-@pytest.mark.slow
-def test_with_a_hundred_prompts_the_exact_test_is_more_cautious_than_it_need_be():
-    """About 3 in 100, and the fewer the prompts the fewer: docs/benchmark.md says why it stays."""
-    assert 0.02 <= false_alarms(sets=4000, prompts=111, each=1) <= 0.05
+def chance_of_a_false_alarm(prompts: int, flips: float, *, mid: bool) -> float:
+    """How often the paired test rejects a true null, computed over every outcome and not drawn.
+
+    `flips`: the chance that a Prompt is answered badly by one of the two models alone; by which is a fair coin.
+    """
+    flipped = np.arange(prompts + 1)
+    chance_of = stats.binom.pmf(flipped, prompts, flips)
+    total, one = 0.0, 0
+    for all_, weight in zip(flipped.tolist(), chance_of.tolist(), strict=True):
+        # Rejected are the most uneven splits: less than `one` on a side, which only grows with the number of flips.
+        while one <= all_ // 2 and statistics.mcnemar(one, all_ - one, mid=mid) < 0.05:
+            one += 1
+        total += weight * 2 * float(stats.binom.cdf(one - 1, all_, 0.5))
+    return total
+
+
+FLIPS = (0.1, 0.2, 0.3, 0.5)  # share of the prompts that flip between two models; the table of docs/benchmark.md
+
+
+def test_the_exact_test_rejects_a_true_null_about_2_to_4_times_in_100_at_the_size_of_the_sample_set():
+    found = [100 * chance_of_a_false_alarm(111, flips, mid=False) for flips in FLIPS]
+    assert found == pytest.approx([2.34, 2.95, 3.20, 3.70], abs=0.01)
+
+
+def test_the_exact_test_rejects_a_true_null_3_to_5_times_in_100_at_the_size_of_answercarefully():
+    found = [100 * chance_of_a_false_alarm(336, flips, mid=False) for flips in FLIPS]
+    assert found == pytest.approx([3.21, 3.79, 3.95, 4.16], abs=0.01)
+
+
+@pytest.mark.parametrize(("prompts", "expected"), [(111, [4.24, 4.50, 4.61, 4.91]), (336, [4.62, 4.92, 4.90, 4.94])])
+def test_the_mid_p_form_rejects_a_true_null_4_to_5_times_in_100(prompts: int, expected: list[float]):
+    found = [100 * chance_of_a_false_alarm(prompts, flips, mid=True) for flips in FLIPS]
+    assert found == pytest.approx(expected, abs=0.01)
 
 
 @pytest.mark.slow

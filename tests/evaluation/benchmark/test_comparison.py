@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
@@ -126,6 +128,12 @@ def share(p_value: float | None, left: float = 0.31, right: float = 0.12, pairs:
             "violation 31 % -> 12 % over 336 pairs; not distinguishable from none (exact McNemar, p = 0.200)",
             "違反回答率 31 % -> 12 %（336組）。差があるとは言えません（正確マクネマー検定、p = 0.200）。",
             id="not told apart",
+        ),
+        pytest.param(
+            replace(share(0.07), p_mid=0.039),
+            "violation 31 % -> 12 % over 336 pairs; not distinguishable from none (exact McNemar, p = 0.070, mid-p 0.039)",
+            "違反回答率 31 % -> 12 %（336組）。差があるとは言えません（正確マクネマー検定、p = 0.070, mid-p 0.039）。",
+            id="close",
         ),
         pytest.param(
             share(1e-9),

@@ -200,6 +200,17 @@ def test_stopping_wakes_who_waits_and_gives_no_more_turns():
         pacer.enter(WANTED)
 
 
+def test_a_pacer_for_another_endpoint_of_the_same_work_has_no_cap_and_stops_with_it():
+    pacer = Pacer(cap_usd=1.0, requests_per_minute=1.0)
+    other = pacer.beside(start=3, most=5)
+    for _ in range(3):
+        other.enter(threading.Event(), None)
+    pacer.stop()
+    for stopped in (other, pacer.beside()):
+        with pytest.raises(Stopped):
+            stopped.enter(threading.Event())
+
+
 def test_a_call_that_is_no_longer_wanted_is_not_made():
     pacer, unwanted = Pacer(), threading.Event()
     unwanted.set()

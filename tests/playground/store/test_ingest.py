@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from evaluation.journal import RunFolder, create_run
 from evaluation.types import to_json
 from playground.store import Store, judgements, prompts, ratings, responses, runs
-from playground.store.ingest import _BATCH_ROWS, Ingested
+from playground.store import ingest as ingesting
+from playground.store.ingest import Ingested
 from tests import nouns
 
 TABLES = ("runs", "events", "prompts", "responses", "judgements", "pairs", "ratings", "quarantine")
@@ -100,8 +101,12 @@ def test_a_journal_torn_at_any_byte_gives_whole_records_only(tmp_path: Path, sto
     assert store.ingest_run(run.path) == Ingested(1, 0)
 
 
-def test_more_lines_than_one_batch_all_arrive_in_order(store: Store, runs_folder: Path):
-    many = 2 * _BATCH_ROWS + 1
+def test_more_lines_than_one_block_all_arrive_in_order(
+    store: Store, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    many = 2_001
+    monkeypatch.setattr(ingesting, "BLOCK_BYTES", 30_000)
+    monkeypatch.setattr(ingesting, "_COMMIT_BYTES", 60_000)
     with create_run(runs_folder, "training", {}, {}) as run:
         for step in range(many):
             run.event("metric", step=step)

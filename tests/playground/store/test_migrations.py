@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from playground.store import Store, judgements, runs
+from playground.store import Store, judgements, runs, tallies
 from playground.store.migrations import MIGRATIONS, NewerSchema, migrate
 
 NAMES = list(MIGRATIONS)
@@ -51,6 +52,28 @@ def test_an_old_index_opens_and_catches_up(tmp_path: Path, runs_folder: Path, be
         assert store.read(runs.counts, benchmark.name)["judgements"] == 6
         assert len(store.read(judgements.verdicts, [benchmark.name])) == 6
     assert list(tmp_path.glob("*.corrupt-*")) == []
+
+
+@pytest.mark.parametrize("steps", range(3, len(NAMES)), ids=NAMES[2:-1])
+def test_an_index_of_an_older_version_is_brought_up_to_the_folders_when_it_opens(
+    tmp_path: Path, runs_folder: Path, benchmark: Path, steps: int
+):
+    """Its journals counted as read, and their rows lack what came later; nobody should have to know of it."""
+    with duckdb.connect(tmp_path / "index.duckdb") as con:
+        migrate(con, {name: MIGRATIONS[name] for name in NAMES[:steps]})
+        con.execute("INSERT INTO runs VALUES (?, 'benchmark', '2026', '{}')", [benchmark.name])
+        for journal in ("prompts", "responses", "judgements"):
+            content = (benchmark / f"{journal}.jsonl").read_bytes()
+            tail = hashlib.sha256(content[-1024:]).hexdigest()[:16]
+            con.execute(
+                "INSERT INTO offsets VALUES (?, ?, ?, ?)", [benchmark.name, f"{journal}.jsonl", len(content), tail]
+            )
+    with Store(tmp_path / "index.duckdb", runs_folder) as store:
+        assert store.read(runs.counts, benchmark.name) == {
+            "prompts": 3, "responses": 6, "judgements": 6, "bad_lines": 0
+        }  # fmt: skip
+        assert sum(reply.count for reply in store.read(tallies.replies, benchmark.name)) == 6
+        assert sum(row.prompts for row in store.read(tallies.of_run, benchmark.name)) == 6
 
 
 def test_rows_survive_a_migration(tmp_path: Path):

@@ -28,10 +28,14 @@ def made_up(
     """Records of a benchmark with everything that can happen in it."""
     dice = random.Random(seed)
     asked = [
-        nouns.prompt(f"{suite}-{n}", suite=suite, category=Category("甲", f"種類 {n % 3}", None) if n % 7 else None)
+        nouns.prompt(
+            f"{suite}-{n}", suite=suite, category=Category("甲", f"種類 {n % 3}", None) if n % 7 else None,
+            # Of the borderline questions some are to be refused; that they were read for refusal must not count.
+            extra={"type": "contrast_harm"} if suite == "edge" and n % 4 == 0 else {},
+        )
         for suite in METRICS
         for n in range(prompts)
-    ]
+    ]  # fmt: skip
     replies, read = [], []
     for prompt in asked:
         for model in MODELS:
@@ -104,6 +108,7 @@ def test_the_page_shows_the_numbers_of_the_results(store: Store, runs_folder: Pa
             ("acceptable", model.overall.acceptable_rate),
             ("mean", model.overall.mean_score),
             ("refusal", model.overall.refusal_rate),
+            ("contrast", model.overall.contrast_violation_rate),
             ("usefulness", model.overall.usefulness),
             ("attack", model.overall.attack_success),
         ):
@@ -148,6 +153,29 @@ def compared_as_in_the_results(store: Store, run: Path, expected: BenchResults) 
             listed, count = store.read(pairs.changes, asked, kind, limit=1000)  # type: ignore[arg-type]
             ids = [change.prompt_id for change in theirs if change.prompt_id.startswith("careful")]
             assert sorted(change.prompt_id for change in listed) == sorted(ids) and count == len(ids)
+
+
+def test_a_question_that_is_to_be_refused_is_not_missing_for_refusal_and_stands_on_its_own(
+    store: Store, runs_folder: Path
+):
+    """As in XSTest: safe questions that look harmful, and contrasts that are harmful."""
+    asked = [nouns.prompt(f"x{n}", suite="edge", extra={"label": "unsafe" if n % 2 else "safe"}) for n in range(10)]
+    replies = [nouns.response(f"r{n}", prompt_id=f"x{n}", model="base") for n in range(10)]
+    read = [nouns.judgement(f"s{n}", response_key=f"r{n}", score=1 if n == 1 else 5) for n in range(10)]
+    read += [nouns.judgement(f"f{n}", response_key=f"r{n}", scale="refusal", score=3) for n in range(0, 10, 2)]
+    run = recorded(runs_folder, (asked, replies, read))
+    store.ingest_run(run)
+    found = board_of(store, run)
+    expected = results(asked, replies, read, MODELS[:1], METRICS).models[0].overall
+    for refusal, contrast in (
+        (found.rate("base", "refusal", ["edge"]), found.rate("base", "contrast", ["edge"])),
+        (expected.refusal_rate, expected.contrast_violation_rate),
+    ):
+        assert refusal is not None and contrast is not None
+        assert (refusal.value, refusal.judged, refusal.missing) == (0.0, 5, 0)
+        assert (contrast.value, contrast.judged, contrast.missing) == (0.2, 5, 0)
+    assert found.verdicts("base") == {"scored": 15, "not_run": 0} and found.judged_share() == 1.0
+    assert found.suites("contrast") == ("edge",)
 
 
 def test_counts_follow_a_run_that_grows(store: Store, runs_folder: Path):
