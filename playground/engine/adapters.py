@@ -10,28 +10,52 @@ import hashlib
 import json
 import math
 import re
+import struct
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from evaluation.errors import ModelUnavailable
-from playground.engine.modules import LowRank, MixedLinear
+from evaluation.prompts.files import shown
+from playground.engine.modules import LowRank
 
 MAX_RANK = 256
 MAX_ALPHA = 65536
 MAX_BYTES = 4 << 30
-_KEY = re.compile(r"^base_model\.model\.(?P<layer>[\w.]+)\.lora_(?P<factor>[AB])\.weight$")
+MAX_HEAD = 4 << 20  # bytes of JSON before the tensors; a head of hundreds of layers has a tenth of that
+_KEY = re.compile(r"base_model\.model\.(?P<layer>[\w.]{1,200})\.lora_(?P<factor>[AB])\.weight")
+_DTYPES = ("F32", "F16", "BF16")
 # Settings that change what the low-rank term means or run code; each must be off.
 _MUST_BE_OFF = (
     "use_dora", "auto_mapping", "megatron_config", "layer_replication", "rank_pattern", "alpha_pattern",
     "modules_to_save", "trainable_token_indices", "lora_bias", "alora_invocation_tokens", "target_parameters",
     "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "monteclora_config", "velora_config",
 )  # fmt: skip
+# Settings that may say something: those we follow, and those that only tell how the adapter was trained. Any other must
+# be off as well, so that a setting of a later PEFT is refused and not ignored.
+_KNOWN = frozenset({
+    *_MUST_BE_OFF, "peft_type", "task_type", "r", "lora_alpha", "lora_dropout", "target_modules", "exclude_modules", "bias",
+    "fan_in_fan_out", "init_lora_weights", "use_rslora", "inference_mode", "base_model_name_or_path", "revision",
+    "peft_version", "layers_to_transform", "layers_pattern", "megatron_core", "qalora_group_size", "loftq_config",
+    "eva_config", "corda_config", "lora_ga_config", "ensure_weight_tying",
+})  # fmt: skip
 # Ways to begin a training that leave the base as it is; the others (pissa, olora, corda...) move a part of the
 # base's weights into the adapter, which then means something only on the changed base.
 _KEEPS_THE_BASE = (True, False, None, "gaussian", "orthogonal", "eva", "mica")
+
+
+class Linear(Protocol):
+    """What is asked of a base's layer."""
+
+    @property
+    def in_features(self) -> int: ...
+
+    @property
+    def out_features(self) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -59,34 +83,52 @@ def read_adapter(folder: Path, name: str) -> Adapter:
     if weights_path.stat().st_size > MAX_BYTES:
         raise ModelUnavailable(f"Adapter {name}: {weights_path.name} is over 4 GiB; that is not a LoRA adapter.")
     rank, scaling = _plain_lora(config_path, name)
+    _check_head(weights_path, name)
     factors: dict[str, dict[str, torch.Tensor]] = {}
     try:
         with safe_open(str(weights_path), framework="pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118  (safe_open is no mapping)
-                match = _KEY.match(key)
-                if match is None:
+                match = _KEY.fullmatch(key)
+                if match is None or tensors.get_slice(key).get_dtype() not in _DTYPES:
                     raise ModelUnavailable(
-                        f"Adapter {name}: tensor {key} is not a LoRA factor; only plain LoRA is read."
+                        f"Adapter {name}: tensor {shown(key)} is not a LoRA factor in {', '.join(_DTYPES)}; "
+                        "only plain LoRA is read."
                     )
                 factors.setdefault(match["layer"], {})[match["factor"]] = tensors.get_tensor(key).float()
     except (OSError, ValueError, SafetensorError) as error:
         raise ModelUnavailable(
-            f"Adapter {name}: {weights_path.name} cannot be read ({' '.join(str(error).split())}); copy it again."
+            f"Adapter {name}: {weights_path.name} cannot be read ({shown(error, 200)}); copy it again."
         ) from error
     layers = {layer: _low_rank(name, layer, pair, rank) for layer, pair in factors.items()}
     return Adapter(name, rank, scaling, adapter_sha256(folder), layers)
 
 
+def _check_head(weights_path: Path, name: str) -> None:
+    """Refuse a head that the reader would take long, or much memory, to read."""
+    with weights_path.open("rb") as file:
+        first = file.read(8)
+    if len(first) < 8 or struct.unpack("<Q", first)[0] > MAX_HEAD:
+        raise ModelUnavailable(
+            f"Adapter {name}: {weights_path.name} cannot be read: it does not begin as an adapter's safetensors file does."
+        )
+
+
 def _plain_lora(config_path: Path, name: str) -> tuple[int, float]:
     try:
         config = json.loads(config_path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ModelUnavailable(f"Adapter {name}: {config_path.name} is not JSON ({error}).") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelUnavailable(f"Adapter {name}: {config_path.name} is not JSON ({shown(error)}).") from error
     if not isinstance(config, dict) or config.get("peft_type") != "LORA":
         raise ModelUnavailable(f"Adapter {name}: peft_type must be LORA in {config_path.name}.")
     for setting in _MUST_BE_OFF:
         if config.get(setting):
             raise ModelUnavailable(f"Adapter {name}: {setting} is set in {config_path.name}; only plain LoRA is read.")
+    for setting, value in config.items():
+        if setting not in _KNOWN and value not in (None, False, "", [], {}):
+            raise ModelUnavailable(
+                f"Adapter {name}: {shown(setting)} in {config_path.name} is not a setting that is known here; "
+                "save the adapter again in PEFT's plain LoRA form."
+            )
     if config.get("init_lora_weights", True) not in _KEEPS_THE_BASE:
         raise ModelUnavailable(
             f"Adapter {name}: init_lora_weights in {config_path.name} means that its base was changed as well; "
@@ -116,7 +158,7 @@ def _low_rank(name: str, layer: str, pair: dict[str, torch.Tensor], rank: int) -
     return LowRank(a, b)
 
 
-def check_fits(adapter: Adapter, linears: dict[str, MixedLinear]) -> None:
+def check_fits(adapter: Adapter, linears: Mapping[str, Linear]) -> None:
     """Raise ModelUnavailable unless every layer of the adapter exists in the base with the same shape."""
     for layer, pair in adapter.layers.items():
         linear = linears.get(layer)

@@ -13,7 +13,7 @@ from evaluation.types import Response
 from playground.engine.protocol import Chunk, Engine, Finish, GenerationRequest
 from playground.engine.replies import finished
 
-IN_HAND = 512  # requests given to the engine together; it makes as many at a time as it can and keeps the rest waiting
+IN_HAND = 8192  # requests given to the engine together; it makes as many at a time as it can and keeps the rest waiting
 
 
 def answers(engine: Engine, requests: Sequence[Request], should_stop: Callable[[], bool]) -> Generator[Response]:

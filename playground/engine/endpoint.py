@@ -7,7 +7,6 @@ import logging
 import socket
 import threading
 import time
-from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
@@ -21,8 +20,9 @@ from evaluation.errors import AccessMissing, ModelUnavailable
 from evaluation.judge.endpoint import origin_of, retry_after_s
 from evaluation.judge.prices import cost_usd, most_usd
 from evaluation.types import FinishReason, ModelIdentity
-from playground.engine.merge import merged
+from playground.engine.merge import in_lanes
 from playground.engine.protocol import Chunk, Finish, GenerationRequest
+from playground.engine.thinking import Deltas
 
 log = logging.getLogger(__name__)
 
@@ -117,21 +117,10 @@ class EndpointEngine:
         with self._lock:
             self._flights += flights
         try:
-            waiting = deque(flights)
-            lanes = [self._lane(waiting) for _ in range(min(len(flights), MOST))]
-            yield from merged(lanes, stop)
+            yield from in_lanes(flights, self._one, MOST, stop)
         finally:
             with self._lock:
                 self._flights = [flight for flight in self._flights if flight not in flights]
-
-    def _lane(self, waiting: deque[_Flight]) -> Generator[Chunk]:
-        """One flight after another: a thread for each of a benchmark's requests would be too many."""
-        while True:
-            try:
-                flight = waiting.popleft()
-            except IndexError:  # another lane took the last
-                return
-            yield from self._one(flight)
 
     def cancel(self, request_id: str) -> None:
         """See `protocol.Engine.cancel`. The connection ends, which makes the server stop."""
@@ -155,6 +144,7 @@ class EndpointEngine:
         reason: FinishReason | None = None
         error: str | None = None
         begun = False
+        deltas = Deltas()
         try:
             with self._client(flight) as client, ExitStack() as stack:
                 stream, turn = self._open(client, flight, stack)
@@ -163,7 +153,7 @@ class EndpointEngine:
                     if event.usage is not None:
                         tokens, prompt_tokens = event.usage.completion_tokens, event.usage.prompt_tokens
                     for choice in event.choices:
-                        text = choice.delta.content or ""
+                        text = deltas.text(_thought(choice.delta), choice.delta.content)
                         if text:
                             first = first or time.monotonic()
                             pieces += 1
@@ -280,3 +270,9 @@ class EndpointEngine:
         return (
             f"{self._origin} did not answer as an OpenAI-compatible server ({type(problem).__name__}); check the URL."
         )
+
+
+def _thought(delta: Any) -> str | None:
+    """A reasoning model's thoughts, which servers send beside the reply under either of two names."""
+    thought = getattr(delta, "reasoning", None) or getattr(delta, "reasoning_content", None)
+    return thought if isinstance(thought, str) else None

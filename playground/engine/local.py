@@ -6,11 +6,13 @@ stream take the row out before the next step, so stopping really stops the compu
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from playground.engine.adapters import Adapter, read_adapter
 from playground.engine.decoder import Decoder, Row
 from playground.engine.protocol import Chunk, Finish, GenerationRequest
 from playground.engine.text import TextStream
+from playground.engine.thinking import left_open
 from training.chat import ChatFormat
 from training.embedded import weights_sha256
 
@@ -85,7 +88,7 @@ class LocalEngine:
         self._stop_ids = _stop_ids(model, tokenizer)
         self._base_sha256 = weights_sha256(folder)
         on_cpu = next(model.parameters()).device.type == "cpu"
-        self.precision = f"{str(model.dtype).removeprefix('torch.')}{'+int8 weights' if on_cpu else ''}"
+        self.precision = _precision(model.dtype, on_cpu)
         self._decoder = Decoder(model, int8=on_cpu)
         self._adapters: dict[str, Adapter] = {}
         self._waiting: list[_Active] = []
@@ -109,7 +112,7 @@ class LocalEngine:
             raise ModelUnavailable(f"There is no model {model} here; choose one of {', '.join(self.model_ids())}.")
         return ModelIdentity(
             model=model,
-            base=f"{self._folder.name} ({self.precision})",
+            base=_base_name(self._folder, self.precision),
             weights_sha256=self._base_sha256,
             adapter_sha256=adapter.sha256 if adapter else None,
             template_sha256=self._chat.sha256,
@@ -148,11 +151,13 @@ class LocalEngine:
         )
 
     def close(self) -> None:
-        """Stop the thread; running requests finish as cancelled."""
+        """Stop the thread; running requests finish as cancelled. The weights go, whoever still holds this object."""
         with self._work:
             self._closed = True
             self._work.notify()
         self._thread.join()
+        self._adapters = {}
+        del self._decoder
 
     # What follows up to `_run` is called from any thread.
 
@@ -167,7 +172,8 @@ class LocalEngine:
             )
         adapter = None if request.model == self._base_id else request.model
         row = Row(adapter, ids, request.sampling)
-        text = TextStream(self._tokenizer, self._chat.stop)
+        begin = left_open(str(self._tokenizer.decode(ids[-8:])))  # of thoughts, by the chat template
+        text = TextStream(self._tokenizer, self._chat.stop, begin)
         return _Active(request, row, text, out, identity, asked=time.monotonic())
 
     def _follow(self, active: list[_Active], out: queue.SimpleQueue[Chunk]) -> Iterator[Chunk]:
@@ -344,20 +350,62 @@ class LocalEngine:
                 raise ModelUnavailable(f"Self-test: adapter {name} changes nothing; it is empty or not for this base.")
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def identify(folder: Path, model: str, adapter: Path | None = None) -> ModelIdentity:
+    """What a LocalEngine of this folder would say that `model` is, from the files alone; takes seconds.
 
-    if not (folder / "config.json").is_file():
-        raise ModelUnavailable(f"{folder} holds no config.json; name a folder with a transformers model.")
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    Raises ModelUnavailable when a file is missing or an adapter cannot be used.
+    """
+    return ModelIdentity(
+        model=model,
+        base=_base_name(folder, _precision(preferred_dtype(), on_cpu=not torch.cuda.is_available())),
+        weights_sha256=weights_sha256(folder),
+        adapter_sha256=read_adapter(adapter, model).sha256 if adapter else None,
+        template_sha256=ChatFormat(_load_tokenizer(folder)).sha256,
+    )
+
+
+def _precision(dtype: torch.dtype, on_cpu: bool) -> str:
+    return f"{str(dtype).removeprefix('torch.')}{'+int8 weights' if on_cpu else ''}"
+
+
+def _base_name(folder: Path, precision: str) -> str:
+    return f"{folder.name} ({precision})"
+
+
+def release_memory() -> None:
+    """Give back what closed engines have left: models are full of cycles, and torch keeps freed blocks for itself."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _load(folder: Path) -> tuple[Any, Any]:
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = _load_tokenizer(folder)
+    with _explained(folder):
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=preferred_dtype(), trust_remote_code=False, use_safetensors=True, local_files_only=True
         )
+    return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _load_tokenizer(folder: Path) -> Any:
+    from transformers import AutoTokenizer
+
+    if not (folder / "config.json").is_file():
+        raise ModelUnavailable(f"{folder} holds no config.json; name a folder with a transformers model.")
+    with _explained(folder):
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+
+
+@contextmanager
+def _explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         first_line = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ModelUnavailable(f"The model in {folder} cannot be loaded: {first_line}") from error
-    return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def preferred_dtype() -> torch.dtype:

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
+from typing import TypeVar
 
 from playground.engine.protocol import Chunk
+
+T = TypeVar("T")
+
+
+def in_lanes(
+    items: Sequence[T], one: Callable[[T], Generator[Chunk]], most: int, stop: Callable[[], None]
+) -> Generator[Chunk]:
+    """`one` of each item, `most` at a time, merged: a thread for each of a benchmark's requests would be too many."""
+    waiting = deque(items)
+
+    def lane() -> Generator[Chunk]:
+        while True:
+            try:
+                item = waiting.popleft()
+            except IndexError:  # another lane took the last
+                return
+            yield from one(item)
+
+    return merged([lane() for _ in range(max(1, min(len(items), most)))], stop)
 
 
 def merged(streams: Sequence[Generator[Chunk]], stop: Callable[[], None]) -> Generator[Chunk]:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from evaluation.types import Response, response_key
 from playground.engine.protocol import Chunk, Engine, Finish, GenerationRequest
+from playground.engine.thinking import parts
 
 
 def replies(
@@ -34,17 +35,18 @@ def replies(
 def finished(
     request: GenerationRequest, prompt_id: str, text: str, identity: str, finish: Finish | None, attempt: int = 0
 ) -> Response:
-    """The Response to a request that has ended.
+    """The Response to a request that has ended. `text` is all that the model wrote; its thoughts are put apart here.
 
     Without a finish (the engine broke its promise) it is an error, never a complete reply.
     """
     finish = finish or Finish("error", 0, 0, 0.0, None, "The engine ended without a finish.")
+    written = parts(text, whole=True)
     return Response(
         key=response_key(request.messages, identity, request.sampling, attempt),
         prompt_id=prompt_id,
         model=request.model,
         identity=identity,
-        text=text,
+        text=written.text,
         finish_reason=finish.reason,
         messages=request.messages,
         sampling=request.sampling,
@@ -55,4 +57,5 @@ def finished(
         attempt=attempt,
         error=finish.error,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        thinking=written.thinking,
     )

@@ -10,12 +10,13 @@ _CONTEXT = 6  # earlier tokens decoded along, because a token's text can depend 
 class TextStream:
     """Turns one row's tokens into text pieces. Text that may still become a stop string is held back."""
 
-    def __init__(self, tokenizer: Any, stop: tuple[str, ...]) -> None:
+    def __init__(self, tokenizer: Any, stop: tuple[str, ...], begin: str = "") -> None:
+        """`begin` stands before the first piece: what the prompt has left open for the reply."""
         self._tokenizer = tokenizer
         self._stop = stop
         self._ids: list[int] = []
         self._shown = 0  # ids whose text has been taken
-        self._held = ""
+        self._held = begin
 
     def push(self, token: int) -> tuple[str, bool]:
         """Take one token. Returns the text that is safe to show, and whether a stop string came."""

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import torch
 
-from tests.bench import app_cost, benchmark, decoding, results, start_up, supervision, training
+from tests.bench import app_cost, benchmark, decoding, load, results, serving, start_up, supervision, training
 
 REPEATS = 5
 TRAININGS = 2  # of each candidate: TRL takes minutes
@@ -125,11 +125,67 @@ def index(home: Path) -> tuple[Rows, Rows]:
     ], []
 
 
+def many(home: Path) -> tuple[Rows, Rows]:
+    """Fifty visitors for ten minutes, and two hundred at once; `home` is not used, the engine is a stub."""
+    found = load.measure()
+    return [
+        _row("50 visitors for 10 minutes: chunks lost, doubled or crossed, and errors", found["lost"], "0"),
+        _row(
+            "What the app adds to a chunk's way from the engine to the visitor, 95 % of chunks, ms",
+            found["p95_ms"],
+            "≤ 100",
+        ),
+        _row("Memory after the third minute, MB a minute", found["slope_mb"], "≤ 1"),
+        _row("200 visitors for a minute: errors", found["crowd_errors"], "0"),
+    ], [
+        _row("50 visitors: pairs answered", found["pairs"]),
+        _row("50 visitors: added, half of the chunks, ms", found["p50_ms"]),
+        _row("50 visitors: added, 99 % of the chunks, ms", found["p99_ms"]),
+        _row("50 visitors: memory at the end, MB", found["memory_mb"]),
+        _row("200 visitors: pairs answered", found["crowd_pairs"]),
+        _row("200 visitors: longest place in the line that was shown", found["crowd_line"]),
+        _row("200 visitors: longest wait from the click to the first text, seconds", found["crowd_wait_s"]),
+        _row("200 visitors: added, 95 % of the chunks, ms", found["crowd_p95_ms"]),
+    ]
+
+
+def serving_vllm(home: Path) -> tuple[Rows, Rows]:
+    """The app in front of vLLM, and one benchmark over many servers."""
+    rows = serving.scaling()
+    found = serving.measure(home)
+    efficiency = [row["efficiency"] for row in rows if row["servers"] <= serving.MUST_SCALE_UP_TO]
+    return [
+        _row("Benchmark generation through the app / vLLM's `LLM.generate`, tokens/s", found["over_offline"], "≥ 0.9"),
+        _row("the same / our transformers engine, 32 prompts at once", found["over_transformers"], "≥ 1.8"),
+        _row("Streamed pair / one side", found["pair_over_one"], "≤ 1.3"),
+        _row("First tokens of both sides / two direct requests", found["first_over_direct"], "≤ 1.2"),
+        _row("New adapter in its place to its first token, seconds", found["hot_load_s"], "≤ 10"),
+        _row(
+            f"Efficiency, 1 to {serving.MUST_SCALE_UP_TO} stub servers (responses/s over that of one, per server)",
+            efficiency,
+            f"≥ {serving.MUST_SCALE}",
+        ),
+    ], [
+        *(
+            _row(f"{row['servers']:.0f} stub servers: responses/s (efficiency {row['efficiency']:.2f})", [row["per_s"]])
+            for row in rows
+        ),
+        _row("client CPU, ms for a response, 16 stub servers", [1000 * rows[-1]["cpu_s"] / (serving.EACH * 16)]),
+        _row("through the app, tokens/s", found["server_tok_s"]),
+        _row("`LLM.generate`, tokens/s", found["offline_tok_s"]),
+        _row("our transformers engine, tokens/s", found["transformers_tok_s"]),
+        _row("first tokens of both sides, seconds", found["first_s"]),
+        _row("of two direct requests, seconds", found["direct_s"]),
+    ]
+
+
 PARTS: Mapping[str, tuple[str, Callable[[Path], tuple[Rows, Rows]]]] = {
     "answering": ("Answering", answering),
     "training": ("Training", tuning),
     "benchmark": ("Benchmark", judging),
     "index": ("Index", index),
+    "serving": ("vLLM", serving_vllm),
+    "load": ("Load", many),
 }
 
 

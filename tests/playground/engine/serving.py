@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,11 @@ from playground.engine.endpoint import EndpointEngine
 from playground.engine.local import LocalEngine
 from playground.engine.protocol import Chunk, Engine, GenerationRequest
 from playground.engine.router import Router
+from playground.engine.vllm import our_models
+from playground.engine.wire import Address
+from tests import vllm_server
 from tests.openai_server import OpenAIServer, reset
+from tests.vllm_server import VllmServer
 
 KEY = "sk-never-to-be-seen-0123456789"
 SECONDS = 60.0  # to wait for what must happen; generous, since the machine may be busy
@@ -101,7 +105,11 @@ def exact_local(folder: Path, adapters: dict[str, Path], **options: Any) -> Iter
 
 @contextmanager
 def serve(kind: str, folder: Path, adapters: dict[str, Path]) -> Iterator[Served]:
-    """The engine of that kind: local, endpoint or router (a local side and an endpoint side)."""
+    """The engine of that kind: local, endpoint, router (a local side and an endpoint side), vllm, or two such servers."""
+    if kind.startswith("vllm"):
+        with serve_vllm(folder, adapters, servers=2 if kind == "vllm-pair" else 1) as found:
+            yield found
+        return
     with OpenAIServer(reply=echo, chunk_delay=0.01) as server, exact_local(folder, adapters) as engine:
         endpoint = EndpointEngine(server.url, KEY, ["alpha", "beta"])
 
@@ -122,6 +130,24 @@ def serve(kind: str, folder: Path, adapters: dict[str, Path]) -> Iterator[Served
             case "router":
                 router = Router(engine.model_ids, lambda report: engine, [endpoint])
                 yield Served(router, "first", "openai:beta", lambda: local_idle() and endpoint_idle(), break_endpoint)
+
+
+@contextmanager
+def serve_vllm(folder: Path, adapters: dict[str, Path], *, servers: int) -> Iterator[Served]:
+    """VllmEngine before servers that pretend to have loaded the tiny model."""
+    with ExitStack() as stack:
+        running = [stack.enter_context(VllmServer(folder, chunk_delay=0.01)) for _ in range(servers)]
+        engine = our_models([Address(server.url, vllm_server.KEY) for server in running], folder)
+        for name, adapter in adapters.items():
+            engine.add_adapter(name, adapter)
+
+        for server in running:
+            server.behaviours = running[0].behaviours  # of one queue: the next fault meets whoever is asked next
+
+        def break_next() -> None:
+            running[0].behaviours.append(reset(after_chunks=1))
+
+        yield Served(engine, "first", "second", lambda: not any(server._at_once for server in running), break_next)
 
 
 def break_admission(engine: LocalEngine) -> None:

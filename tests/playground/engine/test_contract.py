@@ -1,4 +1,4 @@
-"""What every Engine promises, whether it computes here, asks an endpoint, or routes to both."""
+"""What every Engine promises, whether it computes here, asks an endpoint or vLLM servers, or routes to several."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.playground.engine.serving import Served, finishes, request, serve, wa
 LONG = 400  # tokens; longer than any test listens
 
 
-@pytest.fixture(scope="module", params=["local", "endpoint", "router"])
+@pytest.fixture(scope="module", params=["local", "endpoint", "router", "vllm", "vllm-pair"])
 def served(request, tiny, tiny_adapters) -> Iterator[Served]:
     with serve(request.param, tiny, tiny_adapters) as found:
         yield found

@@ -1,0 +1,100 @@
+"""A plugin that a vLLM server loads on a CPU (`vllm.general_plugins`, named in the folder beside this file).
+
+vLLM 0.32's own code for adapters on a CPU copies an adapter's matrices once for every token of a batch, and takes a
+request without an adapter, whose number is -1, for one of the last place: once as many adapters are loaded as there are
+places, the base answers with the last one's weights. Here the tokens of one adapter are multiplied at once, and those
+without one by nothing. Needs torch only; the arithmetic and its precision are those of the functions it replaces.
+"""
+
+from __future__ import annotations
+
+import logging
+from types import ModuleType
+
+import torch
+
+NAMES = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")
+
+
+def register() -> None:
+    """Put ours in the place of theirs, in each process before the model is loaded. Does nothing on a GPU."""
+    from vllm.platforms import current_platform
+
+    if current_platform.device_type != "cpu":
+        return
+    from vllm.lora.ops.torch_ops import lora_ops
+    from vllm.lora.punica_wrapper import punica_cpu
+
+    replace_in(lora_ops)
+    replace_in(punica_cpu)
+
+
+def replace_in(module: ModuleType) -> None:
+    """Replace the functions where the module has them all; another version may be built otherwise."""
+    if not all(hasattr(module, name) for name in NAMES):
+        logging.getLogger("vllm").warning("%s has no %s; adapters run as vLLM does it", module.__name__, NAMES)
+        return
+    for name in NAMES:
+        setattr(module, name, globals()[name])
+
+
+def bgmv_shrink(
+    inputs: torch.Tensor,
+    lora_b_weights: torch.Tensor,
+    output_tensor: torch.Tensor,
+    lora_indices_tensor: torch.Tensor,
+    scaling: float = 1.0,
+) -> None:
+    """output[:, :rank] = scaling x inputs x A of each token's adapter. Shapes: (tokens, in), (places, rank, in)."""
+    found = products(inputs, lora_b_weights, lora_indices_tensor, output_tensor.dtype)
+    output_tensor[:, : found.shape[1]] = scaling * found
+
+
+def bgmv_expand(
+    inputs: torch.Tensor,
+    lora_b_weights: torch.Tensor,
+    output_tensor: torch.Tensor,
+    lora_indices_tensor: torch.Tensor,
+    add_inputs: bool = True,
+) -> None:
+    """output += inputs x B of each token's adapter. Shapes: (tokens, rank), (places, out, rank)."""
+    found = products(inputs, lora_b_weights, lora_indices_tensor, output_tensor.dtype)
+    rows = 1 if found.shape[0] == 1 else output_tensor.shape[0]
+    columns = min(found.shape[1], output_tensor.shape[1])  # they may be padded differently
+    if add_inputs:
+        output_tensor[:, :columns] += found[:rows, :columns]
+    else:
+        output_tensor[:, :columns] = found[:rows, :columns]
+
+
+def bgmv_expand_slice(
+    inputs: torch.Tensor,
+    lora_b_weights: torch.Tensor,
+    output_tensor: torch.Tensor,
+    lora_indices_tensor: torch.Tensor,
+    slice_offset: int,
+    slice_size: int,
+    add_inputs: bool = True,
+) -> None:
+    """The same for the columns from `slice_offset` on: layers that several projections share."""
+    found = products(inputs, lora_b_weights, lora_indices_tensor, output_tensor.dtype)
+    if add_inputs:
+        output_tensor[:, slice_offset : slice_offset + slice_size] += found
+    else:
+        output_tensor[:, slice_offset : slice_offset + slice_size] = found
+
+
+def products(inputs: torch.Tensor, weights: torch.Tensor, indices: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Each token times its adapter's matrix, (tokens, out); zeros where it has none."""
+    if weights.dim() == 4:
+        weights = weights.squeeze(1)
+    inputs = inputs.to(dtype)
+    places = indices.tolist()
+    if len(set(places)) == 1 and places[0] >= 0:
+        return inputs @ weights[places[0]].to(dtype).t()
+    found = torch.zeros(inputs.shape[0], weights.shape[1], dtype=dtype, device=inputs.device)
+    for place in sorted(set(places)):
+        if place >= 0:
+            rows = torch.tensor([row for row, at in enumerate(places) if at == place], device=inputs.device)
+            found.index_copy_(0, rows, inputs.index_select(0, rows) @ weights[place].to(dtype).t())
+    return found

@@ -1,0 +1,76 @@
+"""What our plugin computes in a vLLM server: each token with its own adapter, and none for the base."""
+
+from __future__ import annotations
+
+from importlib import metadata
+from types import ModuleType
+
+import pytest
+import torch
+
+from playground.serving.command import INSIDE
+from playground.serving.inside import adapters_by_group as ours
+
+TOKENS, IN, OUT, RANK, PLACES = 7, 24, 40, 4, 3
+WHO = [0, 2, -1, 2, 1, -1, 0]  # -1: the base
+
+
+def drawn(*shape: int) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def one_by_one(inputs: torch.Tensor, weights: torch.Tensor, who: list[int]) -> torch.Tensor:
+    rows = [
+        weights[at] @ row if at >= 0 else torch.zeros(weights.shape[1]) for row, at in zip(inputs, who, strict=True)
+    ]
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(
+    "who", [WHO, [1] * TOKENS, [-1] * TOKENS, [2, 2, 2, 2, 2, 2, -1]], ids=["mixed", "one", "base", "two"]
+)
+def test_every_token_is_multiplied_by_its_own_adapter_and_the_base_by_none(who: list[int]):
+    inputs, weights = drawn(TOKENS, IN), drawn(PLACES, RANK, IN)
+    found = ours.products(inputs, weights, torch.tensor(who), torch.float32)
+    assert torch.allclose(found, one_by_one(inputs, weights, who), atol=1e-5)
+    stacked = ours.products(inputs, weights[:, None], torch.tensor(who), torch.float32)
+    assert torch.equal(found, stacked)
+
+
+def test_shrinking_scales_and_replaces_what_was_there():
+    inputs, weights, output = drawn(TOKENS, IN), drawn(PLACES, RANK, IN), torch.full((TOKENS, RANK), 9.0)
+    ours.bgmv_shrink(inputs, weights, output, torch.tensor(WHO), 0.5)
+    assert torch.allclose(output, 0.5 * one_by_one(inputs, weights, WHO), atol=1e-5)
+
+
+def test_expanding_adds_and_leaves_the_rows_of_the_base_as_they_are():
+    inputs, weights, output = drawn(TOKENS, RANK), drawn(PLACES, OUT, RANK), drawn(TOKENS, OUT)
+    before = output.clone()
+    ours.bgmv_expand(inputs, weights, output, torch.tensor(WHO))
+    assert torch.allclose(output, before + one_by_one(inputs, weights, WHO), atol=1e-5)
+    assert torch.equal(output[2], before[2]) and torch.equal(output[5], before[5])
+
+
+def test_a_slice_is_expanded_into_its_own_columns_only():
+    inputs, weights, output = drawn(TOKENS, RANK), drawn(PLACES, 10, RANK), drawn(TOKENS, OUT)
+    before = output.clone()
+    ours.bgmv_expand_slice(inputs, weights, output, torch.tensor(WHO), 5, 10)
+    assert torch.allclose(output[:, 5:15], before[:, 5:15] + one_by_one(inputs, weights, WHO), atol=1e-5)
+    assert torch.equal(output[:, :5], before[:, :5]) and torch.equal(output[:, 15:], before[:, 15:])
+
+
+def test_vllm_finds_the_plugin_by_its_entry_point():
+    [found] = [one for dist in metadata.distributions(path=[str(INSIDE)]) for one in dist.entry_points]
+    assert (found.group, found.value) == ("vllm.general_plugins", "adapters_by_group:register")
+    assert callable(ours.register)
+
+
+def test_a_version_that_is_built_otherwise_is_left_alone():
+    module = ModuleType("other")
+    module.bgmv_shrink = None  # type: ignore[attr-defined]
+    ours.replace_in(module)
+    assert module.bgmv_shrink is None  # type: ignore[attr-defined]
+    for name in ours.NAMES:
+        setattr(module, name, None)
+    ours.replace_in(module)
+    assert all(getattr(module, name) is getattr(ours, name) for name in ours.NAMES)
