@@ -16,12 +16,16 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
 os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+os.environ.setdefault("FORWARDED_ALLOW_IPS", "")  # uvicorn would believe whoever asks from this machine; see access.py
 
 from evaluation.errors import UserFacingError
 from playground import catalog
 from playground.engine.router import Router
-from playground.jobs import Supervisor
-from playground.pages import EngineStatus, Services, build_app, launch_options
+from playground.engine.zerogpu import BorrowedGpu
+from playground.jobs import Supervisor, claim_for_chat, default_device
+from playground.pages import EngineStatus, Services, assembly, build_app, launch_options
+from playground.pages.services import owners
+from playground.serving import vllm_server
 from playground.settings import Settings, load_settings
 from playground.store import ChatLog, Store
 
@@ -48,7 +52,7 @@ FRACTIONS = {
 class RouterReadiness:
     """Tells the page how far the embedded model is."""
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: Router | BorrowedGpu) -> None:
         self._router = router
 
     def status(self) -> EngineStatus:
@@ -75,18 +79,28 @@ def keep_few_heaps() -> None:
 def build_services(settings: Settings) -> Services:
     """Open the store and hand the pages what they need. The embedded model loads when it is started or first asked for."""
     keep_few_heaps()
+    access = assembly.access_of(settings)
     store = Store(settings.home / "index.duckdb", settings.runs)
-    router = catalog.build_router(settings)
-    return Services(
-        engine=router,
-        judges=catalog.judges(settings, router),
+    server = vllm_server(settings)
+    router = catalog.build_router(
+        settings,
+        claim=lambda: claim_for_chat(settings.home, default_device(), keeps=settings.chat_keeps_gpu),
+        server=server,
+    )
+    engine = assembly.borrowed_gpu(settings) if access.profile.name == "zerogpu" else router
+    own = Services(
+        engine=engine,
+        judges=catalog.judges(settings, engine),
         suites=lambda: catalog.suites(settings),
         chat=ChatLog(store, settings.runs),
         store=store,
-        readiness=RouterReadiness(router),
+        readiness=RouterReadiness(engine),
         settings=settings,
         jobs=Supervisor(settings.home),
+        vllm=server,
+        access=access,
     )
+    return assembly.with_visitors(own, settings) if access.profile.public else own
 
 
 def main() -> int:
@@ -97,13 +111,16 @@ def main() -> int:
         settings = load_settings()
         services = build_services(settings)
         app = build_app(services)
+        own, housekeeping = owners(services), assembly.Housekeeping(services, settings.retention_days)
     except UserFacingError as error:
         print(error, file=sys.stderr)
         return 2
     try:
-        app.launch(**launch_options(server_name=settings.host, server_port=settings.port, prevent_thread_lock=True))
-        services.engine.start()  # after the page is there: loading would slow it down
-        services.jobs.start()
+        at = {"server_name": settings.host, "server_port": settings.port}
+        app.launch(**launch_options(services.access, **at, prevent_thread_lock=True))
+        own.engine.start()  # after the page is there: loading would slow it down
+        own.jobs.start()
+        housekeeping.start()
         app.block_thread()
     except OSError as error:
         print(
@@ -112,8 +129,8 @@ def main() -> int:
         )
         return 1
     finally:
-        services.jobs.close()  # runs at work go on without us
-        services.store.close()
+        housekeeping.close()
+        assembly.close(services)
     return 0
 
 

@@ -20,10 +20,13 @@ from playground import catalog
 from playground.jobs import Supervisor
 from playground.jobs.benchmark_work import REMOTE, Tools, open_for, open_for_judging
 from playground.jobs.earlier import earlier_runs
+from playground.jobs.leases import default_device
 from playground.settings import Settings
 
 if TYPE_CHECKING:
     from playground.engine.router import Router
+
+ELSEWHERE = (REMOTE, "vllm:")  # ids of models and judges that compute in no process of ours
 
 
 def named(asked: BenchmarkSettings) -> BenchmarkSettings:
@@ -49,16 +52,23 @@ def check(settings: Settings, asked: BenchmarkSettings) -> list[Suite]:
 
 
 def check_judge(judge: str | None) -> None:
-    """Raise SettingsRejected unless it is None, `embedded` or `openai:MODEL`."""
-    remote = judge is not None and judge.startswith(REMOTE) and judge != REMOTE
+    """Raise SettingsRejected unless it is None, `embedded`, `openai:MODEL` or `vllm:NAME`."""
+    remote = judge is not None and judge.startswith(ELSEWHERE) and judge not in ELSEWHERE
     if not (judge is None or judge == catalog.DEFAULT_JUDGE or remote):
-        raise SettingsRejected(f"There is no judge {judge}; use {catalog.DEFAULT_JUDGE} or openai:MODEL.")
+        raise SettingsRejected(f"There is no judge {judge}; use {catalog.DEFAULT_JUDGE}, openai:MODEL or vllm:NAME.")
 
 
-def works_here(asked: BenchmarkSettings | JudgingSettings) -> bool:
-    """Whether the run computes on this machine's device; if not, it need not wait for it."""
+def works_here(asked: BenchmarkSettings | JudgingSettings, settings: Settings | None = None) -> bool:
+    """Whether the run computes on this machine's device; if not, it need not wait for it.
+
+    A vLLM server of our own holds a GPU by itself, and a run that asks it must not hold that GPU as well.
+    """
     models = asked.models if isinstance(asked, BenchmarkSettings) else ()
-    return asked.judge == catalog.DEFAULT_JUDGE or not all(model.startswith(REMOTE) for model in models)
+    served = isinstance(asked, BenchmarkSettings) and asked.engine == "vllm"
+    if served and ((settings is not None and settings.vllm_url) or default_device() != "cpu"):
+        models = tuple(model for model in models if model.partition(":")[0] in ("hub", "path"))
+        return bool(models) or (asked.judge == catalog.DEFAULT_JUDGE and default_device() == "cpu")
+    return asked.judge == catalog.DEFAULT_JUDGE or not all(model.startswith(ELSEWHERE) for model in models)
 
 
 def command_of(asked: BenchmarkSettings) -> str:
@@ -86,6 +96,7 @@ def command_of(asked: BenchmarkSettings) -> str:
         ("--spend-cap", asked.spend_cap_usd, None),
     ):
         words += [option, str(value)] if value != default else []
+    words += ["--engine", asked.engine] if asked.engine != "transformers" else []
     words += ["--without-reference"] if not asked.with_reference else []
     words += ["--fresh"] if not asked.reuse else []
     return shlex.join(words)
@@ -109,7 +120,7 @@ def start(supervisor: Supervisor, settings: Settings, router: Router, asked: Ben
     The same benchmark that is waiting or at work already is that run, so a second click starts nothing. Raises what
     `check` does, ModelUnavailable, AccessMissing, DiskRefused.
     """
-    asked = named(asked)
+    asked = replace(named(asked), engine=settings.engine)
     tools = open_for(asked, check(settings, asked), settings, router=router)
     identities = tools.identities(asked.models)
     return _submit(supervisor, "benchmark", asked, identities, command_of(asked))
@@ -172,6 +183,7 @@ def known_pace(runs: Path, asked: BenchmarkSettings) -> Pace | None:
             info.kind == "benchmark"
             and list(said.get("models", ())) == list(asked.models)
             and said.get("judge") == asked.judge
+            and said.get("engine", "transformers") == asked.engine
             and said.get("sampling", {}).get("max_tokens") == asked.sampling.max_tokens
         )
         last = last_event(run / "events.jsonl") if alike else None

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from evaluation.errors import SettingsRejected
 from evaluation.judge.prices import OPENAI_ORIGIN
+from playground import profiles
+from playground.profiles import Profile, ProfileName
+from playground.users import Role
 
 ROOT = Path(__file__).resolve().parents[1]
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 class Settings(BaseSettings):
@@ -20,7 +26,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PLAYGROUND_", env_file=".env", extra="ignore")
 
     home: Path = ROOT / "var"  # index, runs, converted models, imported suites
-    host: str = "127.0.0.1"
+    host: str = Field(default_factory=lambda: "0.0.0.0" if os.environ.get("SPACE_ID") else LOOPBACK[0])
     port: int = Field(7860, ge=1, le=65535)
     max_context: int = Field(4096, ge=64)  # tokens of prompt plus reply for models in this process
     openai_base_url: str = "https://api.openai.com/v1"
@@ -31,16 +37,54 @@ class Settings(BaseSettings):
     judge_model: str = "gpt-4o-2024-08-06"  # offered as a judge when a key is set
     hf_token: SecretStr | None = Field(None, validation_alias="HF_TOKEN")
     answercarefully: Path | None = None  # a local copy; without one the hub is asked
-    sql_box: bool | None = None  # read-only SQL on the Benchmark page; unset: only when served to this machine alone
+    chat_keeps_gpu: bool = False  # runs wait for the GPU until the app ends, instead of chat making room for them
+    sql_box: bool | None = (
+        None  # read-only SQL on the Benchmark page; unset: only for an owner who signs in or is alone
+    )
+
+    profile: ProfileName | None = None  # local, replay, zerogpu or gpu; unset: what fits (profiles.py)
+    users: Path | None = None  # file of users, their roles and hashed passwords: `python -m playground users add`
+    hub_owners: Annotated[tuple[str, ...], NoDecode] = ()  # Hugging Face user names, by role, for a Space with hf_oauth
+    hub_operators: Annotated[tuple[str, ...], NoDecode] = ()
+    hub_raters: Annotated[tuple[str, ...], NoDecode] = ()
+    open: bool = False  # serve the profile local beyond this machine without users: whoever reaches it is the owner
+    trusted_proxies: int | None = Field(
+        None, ge=0
+    )  # before the app, whose X-Forwarded-For is believed; unset: 1 on a Space
+    tokens_per_day: int | None = Field(None, ge=0)  # for all strangers together, in place of the profile's
+    spend_usd_per_day: float | None = Field(None, ge=0)
+    retention_days: float | None = Field(None, gt=0)  # conversations older than that are deleted; unset: kept
+
+    engine: Literal["transformers", "vllm"] = "transformers"  # what answers for the embedded model and its adapters
+    judge_url: str | None = None  # a second server, for judges vllm:NAME; unset: the server that answers
+    judge_api_key: SecretStr | None = None  # of that server
+    vllm_model: str = "embedded"  # what the app's own vLLM server holds: embedded, hub:ORG/NAME or path:FOLDER
+    vllm_args: str = ""  # more options for that server, as in a shell
+    vllm_url: Annotated[tuple[str, ...], NoDecode] = ()  # servers that somebody else runs; none is started then
+    vllm_api_key: SecretStr | None = None  # of those servers
 
     @field_validator(
-        "answercarefully", "openai_api_key", "openai_requests_per_minute", "hf_token", "sql_box", mode="before"
+        "answercarefully",
+        "openai_api_key",
+        "openai_requests_per_minute",
+        "hf_token",
+        "sql_box",
+        "vllm_api_key",
+        "judge_url",
+        "judge_api_key",
+        "profile",
+        "users",
+        "trusted_proxies",
+        "tokens_per_day",
+        "spend_usd_per_day",
+        "retention_days",
+        mode="before",
     )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
 
-    @field_validator("openai_models", "models", mode="before")
+    @field_validator("openai_models", "models", "vllm_url", "hub_owners", "hub_operators", "hub_raters", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -53,6 +97,44 @@ class Settings(BaseSettings):
                 raise ValueError(f"{model} must begin with hub: or path:")
         return value
 
+    @field_validator("vllm_model")
+    @classmethod
+    def _known_base(cls, value: str) -> str:
+        if value == "":
+            return "embedded"
+        if value != "embedded" and not value.startswith(("hub:", "path:")):
+            raise ValueError(f"{value} must be embedded, or begin with hub: or path:")
+        return value
+
+    @field_validator("vllm_url")
+    @classmethod
+    def _base_urls(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for url in value:
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"{url} must begin with http:// or https://")
+        return tuple(f"{url.rstrip('/').removesuffix('/v1')}/v1" for url in value)
+
+    @field_validator("vllm_args")
+    @classmethod
+    def _readable(cls, value: str) -> str:
+        shlex.split(value)  # raises ValueError for an open quotation
+        return value
+
+    @property
+    def vllm_key(self) -> str | None:
+        """The key of the servers that somebody else runs, in clear."""
+        return self.vllm_api_key.get_secret_value() if self.vllm_api_key else None
+
+    @property
+    def judge_key(self) -> str | None:
+        """The key of the judges' own server, in clear."""
+        return self.judge_api_key.get_secret_value() if self.judge_api_key else None
+
+    @property
+    def vllm_options(self) -> list[str]:
+        """`vllm_args` in words."""
+        return shlex.split(self.vllm_args)
+
     @property
     def endpoint_key(self) -> str | None:
         """The key for the endpoint. A server of one's own asks for none, so any word will do there; OpenAI needs a real one."""
@@ -62,7 +144,37 @@ class Settings(BaseSettings):
     @property
     def offers_sql(self) -> bool:
         """Whether the page has the SQL box: it shows the texts of every run, so it is the owner's alone."""
-        return self.host in ("127.0.0.1", "localhost", "::1") if self.sql_box is None else self.sql_box
+        return (self.is_alone or self.users is not None) if self.sql_box is None else self.sql_box
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the app is served to this machine only."""
+        return self.host in LOOPBACK
+
+    @property
+    def allowed(self) -> Profile:
+        """The profile in force. Raises SettingsRejected for budgets that it has no use for."""
+        name = self.profile or profiles.detected()
+        return profiles.profile(name, tokens_per_day=self.tokens_per_day, spend_usd_per_day=self.spend_usd_per_day)
+
+    @property
+    def answers_at_once(self) -> int:
+        """Pairs that are streamed at once; the others stand in line."""
+        return self.allowed.concurrent_answers
+
+    @property
+    def proxies(self) -> int:
+        """Proxies before the app whose X-Forwarded-For is believed."""
+        on_space = int(bool(os.environ.get("SPACE_ID")))
+        return on_space if self.trusted_proxies is None else self.trusted_proxies
+
+    @property
+    def hub_users(self) -> dict[str, Role]:
+        """Roles of people who sign in with Hugging Face; the highest one counts."""
+        by_role: tuple[tuple[Role, tuple[str, ...]], ...] = (
+            ("rater", self.hub_raters), ("operator", self.hub_operators), ("owner", self.hub_owners),
+        )  # fmt: skip
+        return {name: role for role, names in by_role for name in names}
 
     @property
     def runs(self) -> Path:

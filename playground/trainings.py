@@ -141,7 +141,10 @@ class Curve:
         for record, offset in read_records(self.run / "events.jsonl", self._offset):
             self._offset = offset
             if isinstance(record, Event) and record.event != "heartbeat":
-                self._take(record)
+                try:
+                    self._take(record)
+                except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+                    self.warnings.append(f"Event {record.seq} is not as a training writes it; it was left out.")
                 changed = True
         return changed
 
@@ -169,14 +172,17 @@ class Curve:
                 if data.get("message") not in self.warnings:
                     self.warnings.append(str(data.get("message", "")))
             case "metric" if "loss" in data:
-                self.newest, self.steps = data, int(data["steps"])
-                self.loss[int(data["step"])] = float(data["loss"])
-                self.rate[int(data["step"])] = float(data["lr"])
+                step, steps = int(data["step"]), int(data["steps"])
+                numbers = {name: float(data[name]) for name in ("loss", "lr", "tokens_per_s", "eta_s")}
+                self.newest, self.steps = {**data, **numbers, "step": step}, steps
+                self.loss[step], self.rate[step] = numbers["loss"], numbers["lr"]
             case "metric" if "held_out_loss" in data:
-                for suite, loss in data["held_out_loss"].items():
-                    self.held_out.setdefault(suite, {})[int(data["step"])] = float(loss)
+                step, losses = int(data["step"]), {suite: float(loss) for suite, loss in data["held_out_loss"].items()}
+                for suite, loss in losses.items():
+                    self.held_out.setdefault(suite, {})[step] = loss
             case "metric" if "samples" in data:
-                self.samples[int(data["step"])] = list(data["samples"])
+                texts = [{"question": str(one["question"]), "text": str(one["text"])} for one in data["samples"]]
+                self.samples[int(data["step"])] = texts
             case "finished" | "failed" | "cancelled":
                 self.end = data
 

@@ -16,6 +16,7 @@ from evaluation.types import SCORES, Judgement, Missing, ModelIdentity, Prompt, 
 from playground.engine.protocol import Chunk, Finish, GenerationRequest
 from playground.jobs import Supervisor
 from playground.pages import EngineStatus, Services
+from playground.serving import vllm_server
 from playground.settings import Settings
 from playground.store import ChatLog, Store
 
@@ -232,5 +233,6 @@ def fake_services(
         store=store,
         readiness=readiness if readiness is not None else FakeReadiness(),
         jobs=Supervisor(home),
+        vllm=vllm_server(Settings.model_construct(home=home)),
         settings=Settings.model_construct(home=home),
     )

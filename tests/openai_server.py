@@ -142,6 +142,7 @@ class OpenAIServer:
         self.behaviours = list(behaviours)
         self.reply, self.refuses, self.models = reply, tuple(refuses), tuple(models)
         self.chunk_delay, self.chunk_characters = chunk_delay, chunk_characters
+        self.port = 0  # any that is free
         self.requests: list[Request] = []
         self.disconnects = 0
         self.most_at_once = 0
@@ -152,14 +153,19 @@ class OpenAIServer:
     def __enter__(self) -> Self:
         server = self
 
-        class Handler(_Handler):
+        class Handler(self.handler):  # type: ignore[misc, name-defined]
             owner = server
 
-        self._http = _Server(("127.0.0.1", 0), Handler)
+        self._http = _Server(("127.0.0.1", self.port), Handler)
         self.url = f"http://127.0.0.1:{self._http.server_port}/v1"
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
         return self
+
+    @property
+    def handler(self) -> type[_Handler]:
+        """What answers; a server with more paths has its own."""
+        return _Handler
 
     def __exit__(self, *_: object) -> None:
         self._closing.set()

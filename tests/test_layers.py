@@ -76,6 +76,8 @@ def test_the_engine_the_store_and_the_jobs_do_not_know_the_command_line(name, pa
             assert within(name, "playground.cli") or name == "playground.__main__", f"{path.name}:{line}"
         if within(name, "playground.engine"):
             assert not within(imported, "playground") or within(imported, "playground.engine"), f"{path.name}:{line}"
+        if within(imported, "playground.store"):
+            assert not within(name, "playground.serving"), f"{path.name}:{line}"
 
 
 @FILES
@@ -92,7 +94,8 @@ def test_nothing_that_is_shipped_imports_a_test(name, path):
 
 
 def test_a_worker_without_gradio_and_duckdb_can_import_what_it_runs():
-    names = [n for n, _ in modules() if n.startswith(("evaluation", "training", "playground.engine", "playground.cli"))]
+    lean = ("evaluation", "training", "playground.engine", "playground.serving", "playground.cli")
+    names = [name for name, _ in modules() if name.startswith(lean)]
     program = f"""
 import importlib, sys
 for library in ("gradio", "duckdb", "plotly"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from evaluation.statistics import Interval
 from evaluation.types import Judgement, Scale
 from playground import catalog
 from playground.cli.output import json_option, print_json, print_table, progress
+from playground.cli.work import gpu_for
 from playground.settings import Settings, load_settings
 
 AT_ONCE = 32  # responses handed to a judge together; what is judged is on disk before the next ones
@@ -67,6 +69,13 @@ def add(commands: Any) -> None:
 
 
 def agreement(options: argparse.Namespace) -> None:
+    """Compare, with the GPU to itself where the judge computes there."""
+    here = not options.scores and options.judge == catalog.DEFAULT_JUDGE
+    with gpu_for(load_settings(), "judging") if here else nullcontext():
+        _agreement(options)
+
+
+def _agreement(options: argparse.Namespace) -> None:
     """Read the labels, judge what they are about, keep it as a judging run, print how far the two agree."""
     for name, least in (("limit", 1), ("repeat", 0)):
         value = getattr(options, name)

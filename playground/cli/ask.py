@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import Any
 
@@ -12,8 +13,10 @@ from evaluation.judge.protocol import Exchange
 from evaluation.types import Judgement, Pair, Prompt, Response, Sampling, content_key, pair_key
 from playground import catalog
 from playground.cli.output import json_option, print_json, progress
+from playground.cli.work import engine_option, gpu_for, with_engine
 from playground.engine.protocol import GenerationRequest
 from playground.engine.replies import replies
+from playground.jobs.leases import CHAT
 from playground.settings import load_settings
 
 
@@ -28,12 +31,15 @@ def add(commands: Any) -> None:
     parser.add_argument("question")
     parser.add_argument("--left", default=catalog.DEFAULT_PAIR[0], metavar="MODEL")
     parser.add_argument("--right", default=catalog.DEFAULT_PAIR[1], metavar="MODEL")
-    parser.add_argument("--judge", metavar="JUDGE", help="embedded or openai:MODEL; without it nothing is judged")
+    parser.add_argument(
+        "--judge", metavar="JUDGE", help="embedded, openai:MODEL or vllm:NAME; without it nothing is judged"
+    )
     parser.add_argument("--temperature", type=float, default=defaults.temperature)
     parser.add_argument("--top-p", type=float, default=defaults.top_p)
     parser.add_argument("--max-tokens", type=int, default=defaults.max_tokens)
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--system-prompt", help="replaces the chat format's own line")
+    engine_option(parser)
     json_option(parser)
     parser.set_defaults(run=ask)
 
@@ -48,7 +54,7 @@ def ask(options: argparse.Namespace) -> None:
     except UnicodeEncodeError as error:
         raise SettingsRejected("The question is not UTF-8 text; check the terminal's encoding.") from error
     sampling = _sampling(options)
-    settings = load_settings()
+    settings = with_engine(load_settings(), options.engine)
     router = catalog.build_router(settings)
     for model in (options.left, options.right):
         if model not in router.model_ids() and model.partition(":")[0] not in ("hub", "path"):
@@ -56,19 +62,22 @@ def ask(options: argparse.Namespace) -> None:
             raise SettingsRejected(
                 f"There is no model {model} here; choose one of {known}, hub:ORG/NAME or path:FOLDER."
             )
-    judge = catalog.judge(options.judge, settings, router) if options.judge else None
+    local = {"base", *catalog.adapters(settings)} if settings.engine == "transformers" else set()
+    here = [m for m in (options.left, options.right) if m in local or m.startswith(("hub:", "path:"))]
     prompt = Prompt(id=content_key("typed", question), question=question)
     requests = [
         GenerationRequest(f"{side}-{utc_now()}", model, prompt.messages(), sampling)
         for side, model in (("left", options.left), ("right", options.right))
     ]
-    progress("answering")
-    left, right = replies(router, requests, [prompt.id, prompt.id])
     judgements: list[Judgement] = []
-    if judge is not None:
-        progress("judging")
-        judgements = judge.judge([Exchange(prompt, left), Exchange(prompt, right)])
-    identities = {model: asdict(router.identity(model)) for model in (options.left, options.right)}
+    with gpu_for(settings, CHAT) if here or options.judge == catalog.DEFAULT_JUDGE else nullcontext():
+        judge = catalog.judge(options.judge, settings, router) if options.judge else None
+        progress("answering")
+        left, right = replies(router, requests, [prompt.id, prompt.id])
+        if judge is not None:
+            progress("judging")
+            judgements = judge.judge([Exchange(prompt, left), Exchange(prompt, right)])
+        identities = {model: asdict(router.identity(model)) for model in (options.left, options.right)}
     with create_run(
         settings.runs, "chat", {"models": {"left": options.left, "right": options.right}}, identities
     ) as folder:

@@ -6,6 +6,7 @@ import argparse
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from evaluation.journal import RunFolder, create_run, read_run
 from evaluation.types import Sampling
 from playground import benchmarks, catalog
 from playground.cli.output import json_option, print_json, print_table, progress
-from playground.cli.work import waiting
+from playground.cli.work import engine_option, router_for_names, waiting, with_engine
 from playground.jobs import control
 from playground.jobs.benchmark_work import benchmark, open_for
 from playground.jobs.leases import Lease, default_device, wait_for
@@ -46,6 +47,7 @@ def add(commands: Any) -> None:
     parser.add_argument("--max-tokens", type=int, default=usual.max_tokens, help="of a response (%(default)s)")
     parser.add_argument("--seed", type=int, default=usual.seed, help="(%(default)s)")
     parser.add_argument("--system-prompt", help="replaces the chat format's own line")
+    engine_option(parser)
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--queue", action="store_true", help="leave it to the app, which starts it in turn")
     what.add_argument("--forecast", action="store_true", help="only say what it will take")
@@ -56,7 +58,7 @@ def add(commands: Any) -> None:
 def judging_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
     """Add what `bench` and `judge` have in common."""
     who = parser.add_mutually_exclusive_group(required=required)
-    words = "embedded or openai:MODEL" + ("" if required else f" ({catalog.DEFAULT_JUDGE})")
+    words = "embedded, openai:MODEL or vllm:NAME" + ("" if required else f" ({catalog.DEFAULT_JUDGE})")
     who.add_argument("--judge", default=None if required else catalog.DEFAULT_JUDGE, metavar="JUDGE", help=words)
     if not required:
         who.add_argument("--no-judge", action="store_true", help="only answer")
@@ -67,12 +69,13 @@ def judging_options(parser: argparse.ArgumentParser, *, required: bool) -> None:
 
 def bench(options: argparse.Namespace) -> None:
     """Make the run and do it here, or leave it to the app, or only say what it will take."""
-    settings = load_settings()
-    asked = benchmarks.named(_asked(options))
+    settings = with_engine(load_settings(), options.engine)
+    asked = benchmarks.named(replace(_asked(options), engine=settings.engine))
     suites = benchmarks.check(settings, asked)
     with device(asked, settings) if not (options.forecast or options.queue) else nullcontext() as lease:
         progress("opening the models and the judge")
-        tools = open_for(asked, suites, settings)
+        names_only = options.forecast or options.queue
+        tools = open_for(asked, suites, settings, router=router_for_names(settings) if names_only else None)
         if options.forecast:
             _show_forecast(benchmarks.expected(settings, tools, asked, suites).to_json(), as_json=options.json)
             return
@@ -108,9 +111,10 @@ def _split(names: str) -> tuple[str, ...]:
 
 def device(asked: BenchmarkSettings | JudgingSettings, settings: Settings) -> AbstractContextManager[Lease | None]:
     """The lease of the device that the run computes on; none where everything is asked elsewhere."""
-    if not benchmarks.works_here(asked):
+    if not benchmarks.works_here(asked, settings):
         return nullcontext()
-    return wait_for(settings.home, default_device(), waiting)
+    kind = "benchmark" if isinstance(asked, BenchmarkSettings) else "judging"
+    return wait_for(settings.home, default_device(), waiting, kind)
 
 
 def queue(
@@ -161,7 +165,7 @@ def show(run: Path, ending: Ending, settings: Settings, *, as_json: bool) -> Non
     document = {
         "run_id": run.name,
         "status": ending.status,
-        **recorded.results.to_json(),
+        **recorded.document(),
         "judge": recorded.info.settings.get("judge"),
         "totals": dict(ending.data),
     }

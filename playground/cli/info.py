@@ -14,9 +14,10 @@ from typing import Any
 
 from playground import catalog
 from playground.cli.output import json_option, print_json, print_table
+from playground.jobs.leases import devices_in_use
 from playground.settings import load_settings
 
-LIBRARIES = ("gradio", "transformers", "torch", "peft", "openai", "duckdb", "plotly", "vllm")
+LIBRARIES = ("gradio", "transformers", "torch", "peft", "openai", "duckdb", "plotly")
 
 
 def add(commands: Any) -> None:
@@ -37,6 +38,8 @@ def doctor(options: argparse.Namespace) -> None:
     rows = [_library(name) for name in LIBRARIES]
     rows.append({"part": "python", "state": "ok", "detail": platform.python_version()})
     rows.append(_accelerator())
+    rows += [{"part": use.device, "state": "in use", "detail": str(use)} for use in devices_in_use(settings.home)]
+    rows.append(_vllm())
     rows.append(_home(settings.home))
     rows.append(_embedded(settings.home))
     rows.append(
@@ -57,8 +60,7 @@ def _library(name: str) -> dict[str, str]:
     try:
         return {"part": name, "state": "ok", "detail": metadata.version(name)}
     except metadata.PackageNotFoundError:
-        detail = "lives in its own environment" if name == "vllm" else "pip install -r requirements.txt"
-        return {"part": name, "state": "absent", "detail": detail}
+        return {"part": name, "state": "absent", "detail": "pip install -r requirements.txt"}
 
 
 def _accelerator() -> dict[str, str]:
@@ -73,6 +75,20 @@ def _accelerator() -> dict[str, str]:
         f"none; CPU, {os.cpu_count()} cores, bfloat16 {'in hardware' if bf16 else 'not in hardware: float32 is used'}"
     )
     return {"part": "accelerator", "state": "absent", "detail": detail}
+
+
+def _vllm() -> dict[str, str]:
+    from playground.serving import ServerFailed
+    from playground.serving.environment import check_cpu, find_environment
+
+    try:
+        found = find_environment()
+        if found.build == "cpu":
+            check_cpu()
+    except ServerFailed as error:
+        state = "absent" if error.reason.kind == "environment" else "problem"
+        return {"part": "vLLM server", "state": state, "detail": str(error)}
+    return {"part": "vLLM server", "state": "ok", "detail": f"vLLM {found.version}, {found.build} build"}
 
 
 def _home(home: Path) -> dict[str, str]:

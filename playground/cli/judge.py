@@ -13,6 +13,7 @@ from evaluation.prompts.suites import METRICS, save_imported
 from playground import benchmarks
 from playground.cli.bench import device, judging_options, queue, show, work_here
 from playground.cli.output import json_option, progress
+from playground.cli.work import router_for_names
 from playground.jobs.benchmark_work import judge_again, open_for_judging
 from playground.jobs.sources import settings_for
 from playground.settings import Settings, load_settings
@@ -46,7 +47,7 @@ def judge(options: argparse.Namespace) -> None:
         reuse=not options.fresh,
     )
     if options.queue:
-        tools = open_for_judging(asked, settings)
+        tools = open_for_judging(asked, settings, router=router_for_names(settings))
         command = benchmarks.judging_command(asked)
         queue(settings, "judging", asked, tools.identities(()), command, as_json=options.json)
         return

@@ -11,10 +11,12 @@ from typing import Any
 
 from evaluation.prompts.suites import load_suite
 from playground.cli.output import json_option, print_json, print_table, progress
-from playground.jobs.leases import DeviceBusy, Lease, default_device
+from playground.jobs.leases import DeviceBusy, default_device, take_from_chat
 from playground.settings import load_settings
 from training.presets import PRESETS, preset
 from training.settings import read_settings
+
+CHAT_LIMIT_S = 60.0  # for chat to finish its answers and make room
 
 
 def add(commands: Any) -> None:
@@ -44,7 +46,7 @@ def probe(options: argparse.Namespace) -> None:
     if options.stages:
         print(json.dumps({"preview": rows}), flush=True)
     try:
-        with Lease(settings.home, default_device()) as lease:
+        with take_from_chat(settings.home, default_device(), "training", CHAT_LIMIT_S) as lease:
             lease.describe("probe", "training", os.getpid())
             measured = measure(sft, settings.home, load)
     except DeviceBusy as error:

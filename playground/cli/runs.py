@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.disk import lock_held
-from evaluation.errors import UserFacingError
-from evaluation.journal import RunUnreadable, read_run, run_status
+from evaluation.errors import SettingsRejected, UserFacingError
+from evaluation.journal import RunUnreadable, read_run, remove_run, run_status
+from playground import retention
 from playground.cli.bench import resume_here as resume_measuring
 from playground.cli.output import json_option, print_json, print_table, progress
 from playground.cli.train import resume_here, show
 from playground.jobs import control
 from playground.jobs.board import in_order
 from playground.jobs.job import Job, find_run, read_job
-from playground.jobs.leases import default_device, holder
+from playground.jobs.leases import default_device, devices_in_use, holder
 from playground.jobs.supervisor import WATCHED_FILE
 from playground.settings import load_settings
 
@@ -46,9 +47,14 @@ def add(commands: Any) -> None:
     cancel.set_defaults(run=cancel_run)
     ingest = family.add_parser("ingest", help="rebuild the DuckDB index from the run folders (stop the app first)")
     ingest.set_defaults(run=rebuild)
+    purge = family.add_parser("purge", help="delete old conversations, and nothing else")
+    purge.add_argument(
+        "--older-than", type=float, required=True, metavar="DAYS", help="begun more than so many days ago"
+    )
+    purge.set_defaults(run=purge_runs)
     for parser in (shown, resume, cancel):
         parser.add_argument("run_id")
-    for parser in (listing, shown, resume, cancel, ingest):
+    for parser in (listing, shown, resume, cancel, ingest, purge):
         json_option(parser)
 
 
@@ -64,6 +70,8 @@ def list_runs(options: argparse.Namespace) -> None:
     else:
         header = ("run", "kind", "name", "status", "note")
         print_table(header, [(r["run_id"], r["kind"] or "-", r["name"] or "-", r["status"], _note(r)) for r in rows])
+        for use in devices_in_use(settings.home):
+            print(f"{use.device}: {use}")
 
 
 def _job(folder: Path) -> Job | None:
@@ -139,6 +147,28 @@ def _print_status(folder: Path, *, as_json: bool) -> None:
         print_json({"run_id": job.run_id, "status": job.status, "reason": job.reason})
     else:
         print(f"run {job.run_id}: {job.status}{f' ({job.reason})' if job.reason else ''}")
+
+
+def purge_runs(options: argparse.Namespace) -> None:
+    """Delete the folders of old conversations, and their rows: here, or in the app that has the index open."""
+    from playground.store import Store
+    from playground.store.database import StoreBusy
+
+    settings = load_settings()
+    if not options.older_than >= 0:  # NaN too
+        raise SettingsRejected(f"--older-than is {options.older_than:g}; give a number of days, 0 or more.")
+    gone = retention.purge(settings.runs, options.older_than, lambda run: remove_run(settings.runs / run))
+    left = "" if gone else "nothing was that old"
+    if gone and (settings.home / "index.duckdb").exists():
+        try:
+            with Store(settings.home / "index.duckdb", settings.runs) as store:
+                store.ingest_all()
+        except StoreBusy:
+            left = "the app that is open takes them out of its index within the hour"
+    if options.json:
+        print_json({"deleted": gone})
+    else:
+        print(f"{len(gone)} conversations deleted{f'; {left}' if left else ''}")
 
 
 def rebuild(options: argparse.Namespace) -> None:

@@ -193,20 +193,19 @@ def _exported(**variables: str) -> Iterator[None]:
 
 def _train(plan: Planned, settings: Settings) -> dict[str, Any]:
     with (
-        _device(settings) as lease,
+        wait_for(settings.home, default_device(), waiting, "training") as lease,
         create_run(settings.runs, "training", plan.settings, {}, seed=plan.seed) as folder,
     ):
         return work_here(folder, lease, settings, plan.command, plan)
 
 
-def _device(settings: Settings) -> Lease:
-    return wait_for(settings.home, default_device(), waiting)
-
-
 def resume_here(run: Path, settings: Settings) -> dict[str, Any]:
     """Go on with a run in this process. Returns the document of `train`. Raises SettingsRejected, RunBusy."""
     control.refuse_unless_resumable(run)
-    with _device(settings) as lease, RunFolder.open(run) as folder:
+    with (
+        wait_for(settings.home, default_device(), waiting, "training", run.name) as lease,
+        RunFolder.open(run) as folder,
+    ):
         return work_here(folder, lease, settings, f"python -m playground runs resume {run.name}")
 
 

@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.journal import RunFolder, last_event, read_run
+from playground import catalog
 from playground.cli.output import progress
+from playground.engine.router import Router
+from playground.jobs.chat import claim_for_chat
 from playground.jobs.job import find_run
 from playground.jobs.leases import ELSEWHERE, Holder, Lease, default_device, wait_for
 from playground.jobs.work import work
 from playground.jobs.workers import follower_for, worker_for
-from playground.settings import load_settings
+from playground.settings import Settings, load_settings
 
 # The app stays usable beside a run on the same cores, and memory that runs out takes the run before the app.
 NICE = 10
@@ -41,12 +44,15 @@ def work_on(options: argparse.Namespace) -> None:
     queued = last_event(run / "events.jsonl", ("queued",))
     device = (queued.data.get("device") if queued else None) or default_device()
     if int(os.environ.get("RANK", "0")) > 0:
-        with _lease(settings.home, device, None) as lease:
+        with _lease(settings.home, device, None, run.name) as lease:
             if lease is not None:
                 lease.describe(run.name, "training", os.getpid())
             follower_for(read_run(run))(run, settings.home)
         return
-    with RunFolder.open(run, options.lock) as folder, _lease(settings.home, device, options.lease) as lease:
+    with (
+        RunFolder.open(run, options.lock) as folder,
+        _lease(settings.home, device, options.lease, run.name) as lease,
+    ):
         if lease is not None:
             lease.describe(run.name, folder.info.kind, os.getpid())
         _give_way(device)
@@ -54,15 +60,45 @@ def work_on(options: argparse.Namespace) -> None:
         work(folder, worker_for(folder.info), settings.home, command, say)
 
 
-def _lease(home: Path, device: str, inherited: int | None) -> AbstractContextManager[Lease | None]:
+def _lease(home: Path, device: str, inherited: int | None, run_id: str) -> AbstractContextManager[Lease | None]:
     if device != ELSEWHERE:
         return Lease(home, device, inherited)
     if "SUBMITIT_EXECUTOR" in os.environ:
         return nullcontext()  # devices of other machines, which the cluster hands out
     local = os.environ.get("LOCAL_RANK", "0")
     if default_device() != "cpu":
-        return wait_for(home, f"cuda:{local}", waiting)
-    return wait_for(home, "cpu", waiting) if local == "0" else nullcontext()
+        return wait_for(home, f"cuda:{local}", waiting, "training", run_id)
+    return wait_for(home, "cpu", waiting, "training", run_id) if local == "0" else nullcontext()
+
+
+def gpu_for(settings: Settings, kind: str) -> AbstractContextManager[Lease | None]:
+    """The lease of the GPU for work that has no run folder yet; none on the CPU, which everybody shares.
+
+    Waits for whoever has it. Raises DiskRefused.
+    """
+    device = default_device()
+    if device == "cpu":
+        return nullcontext()
+    lease = wait_for(settings.home, device, waiting, kind)
+    lease.describe(None, kind, os.getpid())
+    return lease
+
+
+def router_for_names(settings: Settings) -> Router:
+    """A router for who wants no answer: on a GPU it tells what models are by their files, beside whoever has the device."""
+    return catalog.build_router(settings, claim=lambda: claim_for_chat(settings.home, default_device()))
+
+
+def engine_option(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of what answers for the embedded model."""
+    parser.add_argument(
+        "--engine", choices=("transformers", "vllm"), help="answers for the embedded model (PLAYGROUND_ENGINE)"
+    )
+
+
+def with_engine(settings: Settings, engine: str | None) -> Settings:
+    """The settings with the engine that the call names, if it names one."""
+    return settings if engine is None else settings.model_copy(update={"engine": engine})
 
 
 def waiting(holder: Holder) -> None:

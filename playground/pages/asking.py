@@ -13,8 +13,8 @@ import gradio as gr
 
 from evaluation.errors import UserFacingError
 from evaluation.types import Prompt, Sampling
-from playground.jobs import default_device
-from playground.pages import markup
+from playground.jobs import DeviceBusy, default_device
+from playground.pages import costs, device_words, markup
 from playground.pages.conversation import (
     SIDES,
     Conversation,
@@ -32,6 +32,7 @@ from playground.pages.conversation import (
 from playground.pages.errors import Refused
 from playground.pages.services import Services
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,6 @@ LONGEST_QUESTION = 8_000  # characters; the engine refuses what does not fit the
 LONGEST_SYSTEM_PROMPT = 2_000  # characters
 MOST_TOKENS = 2_048
 READY_POLL_S = 0.3
-WORK_WORDS = {"training": "work.training", "benchmark": "work.benchmark", "judging": "work.judging"}
 REMOTE = ("openai", "vllm")  # models with these prefixes compute elsewhere
 
 Pane = dict[str, str]
@@ -140,16 +140,22 @@ def stream(services: Services, session: Session, language: str) -> Generator[tup
         if len(running.stopped) == len(SIDES):
             raise Refused(say(language, "status.cancelled"))
         live: Live = {}
-        for live in stream_turn(services.engine, turn, running):
-            if session.conversation.has(turn):
-                yield markup.live_pane(live["left"], language), markup.live_pane(live["right"], language)
+        tokens, usd = costs.answers(services.settings, turn)
+        with services.access.spending(language, tokens, usd) as hold:
+            for live in stream_turn(services.engine, turn, running):
+                hold.tokens = sum(side.tokens for side in live.values())
+                if session.conversation.has(turn):
+                    yield markup.live_pane(live["left"], language), markup.live_pane(live["right"], language)
+            hold.usd = costs.taken(services.settings, turn, live)
         done = finished_turn(turn, live)
         _refuse_mixed_up_sides(services, done, language)
         if session.conversation.has(turn):
             session.conversation = session.conversation.with_turn(done)
             _keep(services, session, done, language)
+    except DeviceBusy as busy:  # somebody was faster
+        session.problem = device_words.held_line(busy.who, language) if busy.who is not None else str(busy)
     except UserFacingError as error:
-        session.problem = str(error)
+        session.problem = line_for(error, language)
     except Exception:
         log.exception("Streaming failed")
         session.problem = say(language, "error.unexpected")
@@ -172,16 +178,15 @@ def _until_ready(services: Services, running: Running, language: str) -> Iterato
 
 
 def _until_free(services: Services, models: Iterable[str], running: Running, language: str) -> Iterator[str]:
-    """Yield who has the GPU while a run has it, unless all models answer elsewhere; on the CPU only say so once."""
+    """Yield who has the GPU, or gets it first, unless all models answer elsewhere; on the CPU only say so once."""
     if all(model.partition(":")[0] in REMOTE for model in models):
         return
     device = default_device()
-    while len(running.stopped) < len(SIDES) and (holder := services.jobs.holder(device)) is not None:
-        work = say(language, WORK_WORDS.get(holder.kind or "", "work.other"))
+    while len(running.stopped) < len(SIDES) and (other := services.jobs.in_the_way(device)) is not None:
         if device == "cpu":
-            yield say(language, "pane.shared", work=work)
+            yield say(language, "pane.shared", work=device_words.work(other, language))
             return
-        yield say(language, "pane.held", device=device, work=work, run=holder.run_id or "?")
+        yield device_words.held_line(other, language)
         time.sleep(READY_POLL_S)
 
 
@@ -205,7 +210,7 @@ def _keep(services: Services, session: Session, turn: Turn, language: str) -> No
             session.conversation = replace(session.conversation, log_id=log_id)
         session.pairs[turn.id] = services.chat.add_turn(log_id, turn.prompt, left, right)
     except UserFacingError as error:
-        gr.Warning(html.escape(str(error)), title=say(language, "alert.note"))
+        gr.Warning(html.escape(line_for(error, language)), title=say(language, "alert.note"))
 
 
 def settle(session: Session) -> str | None:

@@ -81,10 +81,10 @@ def taxonomy(prompts: Sequence[Prompt], chosen: tuple[str, ...], language: str) 
         counts.update(path[:depth] for depth in range(1, len(path) + 1))
     uncategorised = sum(not levels(prompt.category) for prompt in prompts)
 
-    def button(path: tuple[str, ...], name: str, count: int) -> str:
+    def button(path: tuple[str, ...], name: str, count: int, expanded: str = "") -> str:
         current = ' aria-current="true"' if path == chosen else ""
         return (
-            f'<button type="button" class="category" data-pick="{markup.esc(PATH_MARK.join(path))}"{current}>'
+            f'<button type="button" class="category" data-pick="{markup.esc(PATH_MARK.join(path))}"{current}{expanded}>'
             f"<span>{markup.esc(name)}</span><small>{count}</small></button>"
         )
 
@@ -94,12 +94,10 @@ def taxonomy(prompts: Sequence[Prompt], chosen: tuple[str, ...], language: str) 
     def branch(parent: tuple[str, ...]) -> str:
         items = []
         for path in (path for path in counts if path[:-1] == parent):
-            below = branch(path)
-            head = button(path, name_of(path), counts[path])
-            opened = " open" if chosen[: len(path)] == path else ""
-            items.append(
-                f"<li><details{opened}><summary>{head}</summary>{below}</details></li>" if below else f"<li>{head}</li>"
-            )
+            below, opened = branch(path), chosen[: len(path)] == path
+            expanded = f' aria-expanded="{"true" if opened else "false"}"' if below else ""
+            head = button(path, name_of(path), counts[path], expanded)
+            items.append(f"<li>{head}{below if opened else ''}</li>")
         return f"<ul>{''.join(items)}</ul>" if items else ""
 
     rest = (

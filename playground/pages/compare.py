@@ -11,20 +11,31 @@ from typing import Any
 import gradio as gr
 
 from evaluation.types import Prompt, Sampling
-from playground.pages import asking, markup, screen, verdicts
+from playground.pages import asking, consent, markup, screen, verdicts
 from playground.pages.conversation import SIDES, Session, Side
 from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
+from playground.pages.lanes import Lanes
 from playground.pages.services import Services
 from playground.pages.text import say
 
-PICK_JS = """element.addEventListener('click', (event) => {
+# The list is drawn anew after a click; who works with keys must not be thrown back to the top of the page by that.
+PICK_JS = """let picked = null;
+element.addEventListener('click', (event) => {
     const button = event.target.closest('[data-pick]');
-    if (button) trigger('pick', {id: button.dataset.pick});
-});"""
+    if (!button) return;
+    picked = button.dataset.pick;
+    trigger('pick', {id: picked});
+});
+new MutationObserver(() => {
+    if (picked === null || document.activeElement !== document.body) return;
+    const again = [...element.querySelectorAll('[data-pick]')].find((button) => button.dataset.pick === picked);
+    if (again) again.focus({preventScroll: true});
+}).observe(element, {childList: true, subtree: true});"""
 TO_COMPARE_JS = "() => window.scrollTo({top: 0})"
 # What a generator that is no longer shown yields last: Gradio sends the last value once more when it ends.
 NO_CHANGE = (gr.skip(), gr.skip())
+LINE_S = 1.0  # seconds between two looks at one's place in the line
 
 
 @dataclass(frozen=True)
@@ -56,6 +67,8 @@ def begin(
     with shown_to_user(language):
         models = asking.chosen_models(services, left, right, language)
         samplings: Mapping[Side, Sampling] = asking.samplings_from(unlocked, values, language)
+        longest = max(sampling.max_tokens for sampling in samplings.values())
+        services.access.check_question("" if repeat else question, longest, language)
         if repeat:
             asking.ask_again(session, models, samplings, language)
         else:
@@ -65,11 +78,17 @@ def begin(
     return [box, waiting, waiting, "", "", "", *screen.surroundings(session, True, language)]
 
 
-def stream(services: Services, session: Session, language: str) -> Generator[tuple[Any, Any], None, None]:
-    """Both panes while they are being written."""
-    with closing(asking.stream(services, session, language)) as stream_of_panes:
-        for panes in stream_of_panes:
-            yield panes if panes is not None else NO_CHANGE
+def stream(services: Services, lanes: Lanes, session: Session, language: str) -> Generator[tuple[Any, Any], None, None]:
+    """Both panes: the visitor's place while there is a line, then the answers while they are being written."""
+    with lanes.place() as place:
+        running = session.running
+        while (number := place.number()) and len(running.stopped) < len(SIDES):
+            waiting = markup.waiting_pane(language, say(language, "pane.line", number=number))
+            yield waiting, waiting
+            place.wait(LINE_S)
+        with closing(asking.stream(services, session, language)) as stream_of_panes:
+            for panes in stream_of_panes:
+                yield panes if panes is not None else NO_CHANGE
 
 
 def settle(session: Session, language: str, differences: bool, question: str) -> list[Any]:
@@ -151,7 +170,7 @@ def redraw(session: Session, language: str, differences: bool) -> list[Any]:
 # ---- layout --------------------------------------------------------------------------------------------------------
 
 
-def _sampling_controls(labels: Labels) -> list[Any]:
+def _sampling_controls(labels: Labels, most_tokens: int) -> list[Any]:
     usual = Sampling()
     with gr.Row():
         temperature = labels.add(
@@ -162,7 +181,7 @@ def _sampling_controls(labels: Labels) -> list[Any]:
             gr.Slider(0.05, 1, usual.top_p, step=0.05, label=say("ja", "top_p"), min_width=180), label="top_p"
         )
         tokens = labels.add(
-            gr.Slider(16, asking.MOST_TOKENS, usual.max_tokens, step=16, label=say("ja", "max_tokens"), min_width=180),
+            gr.Slider(16, most_tokens, usual.max_tokens, step=16, label=say("ja", "max_tokens"), min_width=180),
             label="max_tokens",
         )
         seed = labels.add(
@@ -177,6 +196,7 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
     first = say("ja", "first.question")
     session = gr.State(Session(prompt=screen.sample_prompt(services, first)))
     chips = screen.chip_prompts(services)
+    lanes = Lanes(services.access.profile.concurrent_answers)
 
     labels.add_computed(
         gr.HTML(
@@ -190,7 +210,7 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
                 first,
                 lines=1,
                 max_lines=8,
-                max_length=asking.LONGEST_QUESTION,
+                max_length=services.access.profile.longest_question,
                 show_label=False,
                 container=False,
                 scale=1,
@@ -289,6 +309,7 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
             vote_note = gr.HTML(
                 verdicts.vote_note(Session(), "ja"), elem_id="vote-note", apply_default_css=False, js_on_load=None
             )
+            consent.build(services, labels, session)
         with gr.Column(elem_classes=["card", "judging"], min_width=300):
             with gr.Row(elem_classes="judge-row"):
                 judge = gr.Dropdown(
@@ -323,7 +344,11 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
             gr.HTML(f'<p class="quiet">{say("ja", "sampling.note")}</p>', apply_default_css=False, js_on_load=None),
             lambda lang: {"value": f'<p class="quiet">{markup.esc(say(lang, "sampling.note"))}</p>'},
         )
-        left_values = _sampling_controls(labels)
+        left_title = labels.add_computed(
+            gr.HTML(f"<h3>{say('ja', 'sampling.left')}</h3>", visible=False, apply_default_css=False, js_on_load=None),
+            lambda lang: {"value": f"<h3>{markup.esc(say(lang, 'sampling.left'))}</h3>"},
+        )
+        left_values = _sampling_controls(labels, services.access.profile.max_new_tokens)
         unlocked = labels.add(
             gr.Checkbox(False, label=say("ja", "sampling.unlock"), elem_id="unlock", container=False),
             label="sampling.unlock",
@@ -333,7 +358,7 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
                 gr.HTML(f"<h3>{say('ja', 'sampling.right')}</h3>", apply_default_css=False, js_on_load=None),
                 lambda lang: {"value": f"<h3>{markup.esc(say(lang, 'sampling.right'))}</h3>"},
             )
-            right_values = _sampling_controls(labels)
+            right_values = _sampling_controls(labels, services.access.profile.max_new_tokens)
 
     around = [
         asked, earlier["left"], earlier["right"], reference, follow_up, send, stop_both, stop_side["left"], stop_side["right"],
@@ -350,7 +375,7 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
         regenerate.click(partial(begin, services, True), settings, everything, **quiet),
     ):
         begun.success(
-            partial(stream, services), [session, language], answer_panes, concurrency_limit=8, concurrency_id="engine", **quiet
+            partial(stream, services, lanes), [session, language], answer_panes, concurrency_limit=None, **quiet
         ).then(settle, [session, language, differences, box], everything, **quiet).then(
             partial(judge_automatically, services), [session, language, judge, auto], verdict_panes,
             concurrency_limit=8, concurrency_id="judge", **quiet,
@@ -376,7 +401,7 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
         return pick_chip({prompt.id: prompt for prompt in chips}, session, picked(event))
 
     chip_bar.pick(on_chip, [session], [box], **quiet)
-    unlocked.change(lambda on: gr.update(visible=bool(on)), [unlocked], [right_group], **quiet)
+    unlocked.change(lambda on: [gr.update(visible=bool(on))] * 2, [unlocked], [left_title, right_group], **quiet)
     for side in SIDES:
         models[side].change(partial(screen.badge, services), [models[side], language], [badges[side]], **quiet)
     language.change(redraw, [session, language, differences], everything, **quiet)

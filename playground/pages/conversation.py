@@ -18,6 +18,7 @@ from evaluation.judge.protocol import Exchange, Judge
 from evaluation.types import Choice, Judgement, Message, Pair, Prompt, Response, Sampling, content_key
 from playground.engine.protocol import Engine, Finish, GenerationRequest
 from playground.engine.replies import finished
+from playground.engine.thinking import parts
 
 Side = Literal["left", "right"]
 SIDES: tuple[Side, ...] = get_args(Side)
@@ -113,6 +114,7 @@ class Session:
     pairs: dict[str, Pair] = field(default_factory=dict)  # by turn id, as the chat log keeps them
     judging: set[str] = field(default_factory=set)  # ids of turns a judge is reading
     problem: str = ""  # why the last question was refused, shown under the box
+    consented: bool = False  # a stranger has agreed that what they vote on is kept
     before: Conversation = field(default_factory=Conversation)  # what a refused question is taken back to
 
 
@@ -126,6 +128,8 @@ class LiveSide:
     ttft_s: float | None = None
     seconds: float = 0.0
     finish: Finish | None = None
+    thinking: str = ""
+    raw: str = ""  # both, as the model wrote them
 
 
 Live = dict[Side, LiveSide]
@@ -172,6 +176,7 @@ def stream_turn(
     ]
     began = time.monotonic()
     shown = 0.0
+    fresh: set[Side] = set()  # sides with something that has not been shown
     recancelled: set[Side] = set()
     with closing(_closable(engine.stream(requests))) as chunks:
         for chunk in chunks:
@@ -181,16 +186,26 @@ def stream_turn(
             first = state.ttft_s is None and bool(chunk.text)
             if first:
                 state.ttft_s = elapsed
-            state.text += chunk.text
+            state.raw += chunk.text
+            told = parts(state.raw, whole=chunk.finish is not None)
+            state.thinking, state.text = told.thinking, told.text
             state.tokens, state.identity, state.seconds = chunk.tokens, chunk.identity, elapsed
             state.finish = chunk.finish or state.finish
+            fresh.add(side)
             # A Stop pressed before the engine knew the request was ignored there; say it again, once.
             for stopped in running.stopped - recancelled:
                 recancelled.add(stopped)
                 engine.cancel(running.ids[stopped])
-            if first or chunk.finish or elapsed - shown >= 1 / updates_per_second:
+            if first or chunk.finish or _due(elapsed - shown, fresh, live, 1 / updates_per_second):
                 shown = elapsed
+                fresh.clear()
                 yield live
+
+
+def _due(waited: float, fresh: set[Side], live: Live, interval: float) -> bool:
+    """Whether to show what has come. One step of a batch writes both sides, so the second is waited for, but not for long."""
+    writing = {side for side in SIDES if live[side].finish is None}
+    return waited >= interval and (fresh >= writing or waited >= 2 * interval)
 
 
 def _closable(chunks: Iterator[Any]) -> Any:
@@ -204,7 +219,7 @@ def finished_turn(turn: Turn, live: Live) -> Turn:
         side: finished(
             GenerationRequest(side, turn.models[side], turn.messages(side), turn.samplings[side]),
             turn.prompt.id,
-            live[side].text,
+            live[side].raw,
             live[side].identity,
             live[side].finish,
             turn.attempt,

@@ -6,12 +6,13 @@ A Japanese sentence has no spaces, so a word pattern made for English sees it as
 from __future__ import annotations
 
 import difflib
-import html
 import re
 import unicodedata
 from functools import cache
 
 import budoux
+
+from playground.pages.markup import esc
 
 # difflib is quadratic in the worst case; two replies longer than this are shown without highlights.
 LONGEST = 20_000  # characters
@@ -38,7 +39,7 @@ def _same(phrase: str) -> str:
 def highlight(left: str, right: str) -> tuple[str, str]:
     """Both texts as escaped HTML, with what the other side lacks inside <mark class="only-left|only-right">."""
     if len(left) > LONGEST or len(right) > LONGEST:
-        return html.escape(left), html.escape(right)
+        return esc(left), esc(right)
     left_phrases, right_phrases = phrases(left), phrases(right)
     matcher = difflib.SequenceMatcher(None, [*map(_same, left_phrases)], [*map(_same, right_phrases)], autojunk=False)
     left_html: list[str] = []
@@ -49,7 +50,7 @@ def highlight(left: str, right: str) -> tuple[str, str]:
             (right_html, "only-right", "".join(right_phrases[right_from:right_to])),
         ):
             if kind == "equal" or not text.strip():
-                parts.append(html.escape(text))
+                parts.append(esc(text))
             else:
-                parts.append(f'<mark class="{css_class}">{html.escape(text)}</mark>')
+                parts.append(f'<mark class="{css_class}">{esc(text)}</mark>')
     return "".join(left_html), "".join(right_html)

@@ -11,6 +11,7 @@ import gradio as gr
 
 from evaluation.errors import UserFacingError
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +29,9 @@ def shown_to_user(language: str) -> Iterator[None]:
     try:
         yield
     except UserFacingError as error:
-        raise gr.Error(html.escape(str(error)), print_exception=False, title=say(language, "alert.refused")) from error
+        raise gr.Error(
+            html.escape(line_for(error, language)), print_exception=False, title=say(language, "alert.refused")
+        ) from error
     except (gr.Error, GeneratorExit):
         raise
     except Exception as error:

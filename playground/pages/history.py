@@ -18,7 +18,6 @@ from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
 from playground.pages.services import Services
 from playground.pages.text import say
-from playground.store import history
 from playground.store.history import Conversation, Entry, HistoryPage, Turn
 from playground.store.history import Side as EntrySide
 
@@ -34,6 +33,14 @@ class Desk:
     page: int = 0
     run_id: str | None = None
     confirming: bool = False  # "Delete" was pressed once
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """What other parts of the page need: inputs and outputs of `show`."""
+
+    where: list[Any]
+    outputs: list[Any]
 
 
 # ---- what the page shows -------------------------------------------------------------------------------------------
@@ -119,12 +126,12 @@ def show(services: Services, desk: Desk, search: object, model: object, vote: ob
             "model": str(model) if model else None,
             "choice": vote if vote in verdicts.CHOICES else None,
         }
-        page = services.store.read(history.page, **filters, limit=PER_PAGE, offset=desk.page * PER_PAGE)
+        page = services.chat.page(**filters, limit=PER_PAGE, offset=desk.page * PER_PAGE)
         pages = max(1, -(-page.total // PER_PAGE))
         if desk.page >= pages:  # the last line of a page was deleted, or a filter left fewer pages
             desk.page = pages - 1
-            page = services.store.read(history.page, **filters, limit=PER_PAGE, offset=desk.page * PER_PAGE)
-        conversation = services.store.read(history.conversation, desk.run_id) if desk.run_id else None
+            page = services.chat.page(**filters, limit=PER_PAGE, offset=desk.page * PER_PAGE)
+        conversation = services.chat.conversation(desk.run_id) if desk.run_id else None
     position = say(language, "page", page=desk.page + 1, pages=pages)
     there = conversation is not None
     return [
@@ -153,7 +160,7 @@ def open_conversation(
     services: Services, desk: Desk, search: object, model: object, vote: object, language: str, clicked: str
 ) -> list[Any]:
     with shown_to_user(language):
-        if services.store.read(history.conversation, clicked) is None:
+        if services.chat.conversation(clicked) is None:
             raise asking.Refused(say(language, "error.gone"))
     desk.run_id, desk.confirming = clicked, False
     return show(services, desk, search, model, vote, language)
@@ -181,7 +188,7 @@ def delete(services: Services, session: Session, desk: Desk, *where: Any) -> lis
 def use(services: Services, desk: Desk, session: Session, language: str) -> list[Any]:
     """Put the conversation's first question into Compare's box, with its reference if it had one, and go there."""
     with shown_to_user(language):
-        conversation = services.store.read(history.conversation, desk.run_id) if desk.run_id else None
+        conversation = services.chat.conversation(desk.run_id) if desk.run_id else None
         if conversation is None or not conversation.turns:
             raise asking.Refused(say(language, "error.gone"))
     first = conversation.turns[0]
@@ -200,7 +207,7 @@ def vote_filter(language: str) -> list[tuple[str, str]]:
     return [(say(language, "any"), ANY), *[(say(language, f"vote.{choice}"), choice) for choice in verdicts.CHOICES]]
 
 
-def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, tab: gr.Tab, page: ComparePage) -> None:
+def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, tab: gr.Tab, page: ComparePage) -> Drawn:
     """Draw the page inside the tab that the caller has opened; it reads the log each time the tab is chosen."""
     desk = gr.State(Desk())
     labels.add_computed(
@@ -313,3 +320,4 @@ def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, tab:
     again.click(partial(use, services), [desk, page.session, language], [page.box, tabs], **quiet).then(
         None, js=TO_COMPARE_JS
     )
+    return Drawn(where, outputs)

@@ -8,6 +8,7 @@ Handlebars produced as a JavaScript template string, and a reply with `${...}` i
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,13 +18,37 @@ from playground.pages import agreement_words
 from playground.pages.conversation import LiveSide, Side, Turn
 from playground.pages.services import EngineStatus
 from playground.pages.text import TEXT, say
+from playground.pages.text_errors import line_for
+
+# Characters that change the direction of what follows, until one that pops them.
+_EMBEDS, _POP = "\u202a\u202b\u202d\u202e", "\u202c"
+_ISOLATES, _POP_ISOLATE = "\u2066\u2067\u2068", "\u2069"
+_TURNS = re.compile(f"[{_EMBEDS}{_POP}{_ISOLATES}{_POP_ISOLATE}]")
 
 PANE_TEMPLATE = '${value.before}<div class="reply">${value.text}</div>${value.after}'
 
 
 def esc(text: object) -> str:
     """Text as HTML text, safe in element content and in quoted attributes."""
-    return html.escape(str(text), quote=True)
+    return html.escape(closed(str(text)), quote=True)
+
+
+def closed(text: str) -> str:
+    """The text, its own changes of writing direction ended with it: a stray one would turn our "1 / 5" into "5 / 1"."""
+    if not _TURNS.search(text):
+        return text
+    opened: list[str] = []  # what would end each that is open, the outermost first
+    for mark in _TURNS.findall(text):
+        if mark in _EMBEDS:
+            opened.append(_POP)
+        elif mark in _ISOLATES:
+            opened.append(_POP_ISOLATE)
+        elif mark == _POP and opened[-1:] == [_POP]:
+            opened.pop()
+        elif mark == _POP_ISOLATE and _POP_ISOLATE in opened:  # also ends what was begun inside
+            while opened.pop() != _POP_ISOLATE:
+                pass
+    return text + "".join(reversed(opened))
 
 
 def veil(text: str, veiled: bool) -> str:
@@ -70,7 +95,7 @@ def banner(status: EngineStatus, language: str) -> str:
     """How far the engine's start has come; nothing once it is ready."""
     if status.state == "ready":
         return ""
-    message = status.message_en if language == "en" else status.message_ja
+    message = line_for(status.message_en if language == "en" else status.message_ja, language)
     if status.state == "failed":
         return (
             f'<div class="banner bad" role="alert"><strong>{esc(say(language, "failed"))}</strong> {esc(message)}</div>'
@@ -149,15 +174,26 @@ def waiting_pane(language: str, message: str = "") -> dict[str, str]:
 
 def live_pane(state: LiveSide, language: str) -> dict[str, str]:
     """A side that is being written."""
+    thoughts = folded_thoughts(state.thinking, language)
     if state.finish is None and not state.text:
-        return waiting_pane(language)
+        if not thoughts:
+            return waiting_pane(language)
+        return pane(before=f'{thoughts}<p class="quiet waiting">{esc(say(language, "pane.thinking.now"))}</p>')
     if state.finish is None:
         words = [say(language, "status.writing"), *_timing(state.ttft_s, state.seconds, state.tokens, language)]
-        return pane(text=esc(state.text), after=f'<p class="status writing">{_joined(words)}</p>')
+        return pane(before=thoughts, text=esc(state.text), after=f'<p class="status writing">{_joined(words)}</p>')
     reason = state.finish.reason
     error = state.finish.error if reason == "error" else None
     status = status_line(reason, state.finish.tokens, state.finish.ttft_s, state.finish.seconds, error, language)
-    return pane(text=esc(state.text), after=status)
+    return pane(before=thoughts, text=esc(state.text), after=status)
+
+
+def folded_thoughts(thinking: str, language: str) -> str:
+    """What a reasoning model thought before its reply, to unfold; nothing where it thought nothing."""
+    if not thinking:
+        return ""
+    words = esc(say(language, "pane.thinking"))
+    return f'<details class="card thinking"><summary>{words}</summary><p>{esc(thinking)}</p></details>'
 
 
 def done_pane(response: Response, language: str, text_html: str | None = None) -> dict[str, str]:
@@ -167,9 +203,11 @@ def done_pane(response: Response, language: str, text_html: str | None = None) -
         response.finish_reason, response.tokens, response.ttft_s, response.seconds, response.error, language
     )
     if response.finish_reason == "stop" and not response.text.strip():
-        return pane(before=f'<p class="quiet">{esc(say(language, "pane.nothing"))}</p>', after=status)
+        nothing = f'<p class="quiet">{esc(say(language, "pane.nothing"))}</p>'
+        return pane(before=folded_thoughts(response.thinking, language) + nothing, after=status)
     copy = f'<button type="button" class="copy" data-copied="{esc(say(language, "copied"))}">{esc(say(language, "copy"))}</button>'
-    return pane(text=text, after=f'<div class="foot">{status}{copy if response.text else ""}</div>')
+    thoughts = folded_thoughts(response.thinking, language)
+    return pane(before=thoughts, text=text, after=f'<div class="foot">{status}{copy if response.text else ""}</div>')
 
 
 def status_line(
@@ -177,13 +215,13 @@ def status_line(
 ) -> str:
     """How a reply ended, in words, and how fast it was."""
     if reason == "error":
-        words = esc(error or say(language, "status.error"))
+        words = esc(line_for(error, language) if error else say(language, "status.error"))
         return f'<p class="problem" role="alert">{words}</p>'
     ending = (
         say(language, f"status.{reason}", count=tokens) if reason == "length" else say(language, f"status.{reason}")
     )
     words = [f"<b>{esc(ending)}</b>", *map(esc, _timing(ttft_s, seconds, tokens, language))]
-    return f'<p class="status {esc(reason)}" role="status">{" · ".join(words)}</p>'
+    return f'<p class="status {esc(reason)}">{" · ".join(words)}</p>'
 
 
 def _timing(ttft_s: float | None, seconds: float | None, tokens: int | None, language: str) -> list[str]:

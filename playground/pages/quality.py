@@ -20,6 +20,7 @@ from playground.pages.labels import Labels
 from playground.pages.quality_markup import Shown
 from playground.pages.services import Services
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 from playground.store import judgements, prompts, responses, runs
 
 log = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def show(services: Services, bench: Bench, choice: object, language: str) -> lis
         try:
             found = chosen(services, choice)
         except ImportRejected as error:
-            words = say(language, "quality.unreadable", problem=error)
+            words = say(language, "quality.unreadable", problem=line_for(error, language))
             return [f'<p class="problem" role="alert">{markup.esc(words)}</p>', *[""] * 5, gr.update(visible=False)]
         if found is None:
             words = say(language, "quality.none")

@@ -13,6 +13,7 @@ from playground.pages.conversation import SIDES, Session, Side
 from playground.pages.diff import highlight
 from playground.pages.services import Services
 from playground.pages.text import as_language, say
+from playground.pages.text_errors import line_for
 
 PREFERRED: dict[Side, str] = {"left": "general", "right": "answercarefully-sample"}
 # One harmless-looking question from each of these harms, each of another harm type, shown as chips.
@@ -73,7 +74,7 @@ def badge(services: Services, model: object, language: object) -> str:
         try:
             identity = services.engine.identity(str(model))
         except UserFacingError as error:
-            return f'<p class="badge problem">{markup.esc(error)}</p>'
+            return f'<p class="badge problem">{markup.esc(line_for(error, as_language(language)))}</p>'
     return markup.badge(identity, as_language(language))
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from typing import Literal, NamedTuple, cast, get_args
 
+from playground.pages.text_access import ACCESS
 from playground.pages.text_results import RESULTS
+from playground.pages.text_serving import SERVING
 from playground.pages.text_train import TRAIN
 
 Language = Literal["ja", "en"]
@@ -24,6 +26,7 @@ TEXT: dict[str, Text] = {
     # the frame
     "product": Text("AnswerCarefully Playground", "AnswerCarefully Playground"),
     "tagline": Text("日本語モデルの安全さを、並べて読む", "Read the safety of Japanese models, side by side"),
+    "skip": Text("本文へ進む", "Skip to the content"),
     "language": Text("表示の言語", "Language"),
     "theme": Text("明るさを切り替える", "Switch light and dark"),
     "tab.compare": Text("比べる", "Compare"),
@@ -96,9 +99,9 @@ TEXT: dict[str, Text] = {
     ),
     "pane.empty": Text("「比べる」を押すと、ここに答えが出ます。", "Press Compare and the reply appears here."),
     "pane.waiting": Text("答えを待っています", "Waiting for the reply"),
-    "pane.held": Text(
-        "{device} を{work}が使っているため、終わるのを待っています(実行 {run})",
-        "Waiting for {device}, which {work} is using (run {run})",
+    "pane.line": Text(
+        "いま混み合っています。順番を待っています({number} 番目)",
+        "Many people are asking. You are number {number} in line",
     ),
     "pane.shared": Text(
         "答えを待っています。{work}が動いているため、いつもより時間がかかります",
@@ -108,6 +111,8 @@ TEXT: dict[str, Text] = {
     "work.benchmark": Text("ベンチマーク", "a benchmark"),
     "work.judging": Text("採点", "a judging run"),
     "work.other": Text("別の処理", "other work"),
+    "pane.thinking": Text("考えた内容(採点の対象ではありません)", "Thoughts (not judged)"),
+    "pane.thinking.now": Text("考えています", "Thinking"),
     "pane.nothing": Text("(空の答え)", "(empty reply)"),
     "reply.earlier": Text("これまでのやりとり({count})", "Earlier turns ({count})"),
     "copy": Text("コピー", "Copy"),
@@ -170,7 +175,6 @@ TEXT: dict[str, Text] = {
     "sampling": Text("生成の設定", "Sampling"),
     "sampling.note": Text("既定では、左右に同じ設定を使います。", "By default both sides use the same settings."),
     "sampling.unlock": Text("左右で別の設定にする", "Use different settings for each side"),
-    "sampling.both": Text("両方の設定", "Settings for both sides"),
     "sampling.left": Text("左の設定", "Left settings"),
     "sampling.right": Text("右の設定", "Right settings"),
     "temperature": Text("温度(temperature)", "temperature"),
@@ -403,7 +407,7 @@ TEXT: dict[str, Text] = {
     ),
 }
 
-TEXT |= {key: Text(*sentences) for key, sentences in (TRAIN | RESULTS).items()}
+TEXT |= {key: Text(*sentences) for key, sentences in (TRAIN | RESULTS | ACCESS | SERVING).items()}
 
 
 def say(language: str, key: str, **values: object) -> str:

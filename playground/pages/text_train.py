@@ -135,8 +135,8 @@ TRAIN: dict[str, tuple[str, str]] = {
     "watch.state.lost": ("中断", "lost"),
     "watch.place": ("{device} の {position} 番目", "place {position} for {device}"),
     "watch.after": (
-        "{device} の {position} 番目。いまは {run} が使用中",
-        "place {position} for {device}, in use by {run}",
+        "{device} の {position} 番目。いまは{party}が使用中",
+        "place {position} for {device}, in use by {party}",
     ),
     "watch.step": ("ステップ", "Step"),
     "watch.eta": ("残り時間", "Time left"),
@@ -176,6 +176,41 @@ TRAIN: dict[str, tuple[str, str]] = {
         "値は学習に使わない行での損失。小さいほど、そのデータの答えかたに近づいています。",
         "Loss on held-out rows: the smaller, the closer to that data's way of answering.",
     ),
+    # devices
+    "work.chat": ("チャット", "chat"),
+    "device.comma": ("、", ", "),
+    "device.run": ("実行 {run}", "run {run}"),
+    "device.process": ("プロセス {pid}", "process {pid}"),
+    "device.since": ("{since} から", "since {since}"),
+    "device.party": ("{work}({known})", "{work} ({known})"),
+    "device.held": (
+        "{device} は{party}が使っています。終わりしだい、この質問に答えます。"
+        "急ぐときは「学習」や「ベンチマーク」の画面でその実行を止めるか、ほかの計算機で動くモデルを選んでください。",
+        "{party} has {device}. Your question is answered as soon as it ends. "
+        "To go first, stop that run on its page, or choose a model that runs on another machine.",
+    ),
+    "device.next": (
+        "{device} はこのあと{party}が使います。それが終わりしだい、この質問に答えます。"
+        "先に答えがほしいときは、その実行を順番から外してください。",
+        "{party} is next on {device}. Your question is answered when it has ended. "
+        "To go first, take that run out of the queue.",
+    ),
+    "device.chat": (
+        "{device} は別の{party}が使っています。空きしだい、この質問に答えます。",
+        "another {party} has {device}. Your question is answered as soon as the device is free.",
+    ),
+    "device.gone": (
+        "{why}に GPU を譲ったため、採点できませんでした。空いてから「採点する」を押してください。",
+        "Not scored: the GPU went to {why}. Press Judge when it is free again.",
+    ),
+    "device.has": ("{device}: {party}が使用中", "{device}: in use by {party}"),
+    "device.free": ("{device}: 空き", "{device}: free"),
+    "device.yields": ("実行が待てば譲ります", "makes room when a run waits"),
+    "device.keeps": (
+        "譲らない設定です(PLAYGROUND_CHAT_KEEPS_GPU)",
+        "set to keep it (PLAYGROUND_CHAT_KEEPS_GPU)",
+    ),
+    "device.waiting": ("待っているもの: {parties}", "waiting: {parties}"),
     # adapters
     "adapters.title": ("アダプター", "Adapters"),
     "adapters.more": (

@@ -8,11 +8,13 @@ from typing import get_args
 
 from evaluation.errors import UserFacingError
 from evaluation.types import Choice, Judgement
-from playground.pages import markup
+from playground.jobs import DeviceBusy
+from playground.pages import consent, costs, device_words, markup
 from playground.pages.conversation import SIDES, Session, Turn, judge_turn
 from playground.pages.errors import Refused
 from playground.pages.services import Services
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 
 log = logging.getLogger(__name__)
 
@@ -42,12 +44,15 @@ def judge(
     turn = session.conversation.last
     if turn is None or not turn.responses or turn.id in session.judging:
         return
-    log_id = session.conversation.log_id
+    log_id, chat = session.conversation.log_id, services.chat  # here: the judge's thread serves nobody
+    spent = 0.0
 
     def keep(judgement: Judgement) -> None:
+        nonlocal spent
         session.judgements[judgement.response_key] = judgement
+        spent += judgement.cost_usd or 0.0
         if log_id is not None:
-            services.chat.add_judgement(log_id, judgement)
+            chat.add_judgement(log_id, judgement)
 
     for side in SIDES:
         session.judgements.pop(turn.responses[side].key, None)
@@ -57,10 +62,15 @@ def judge(
         if judge_id not in services.judges:
             raise Refused(say(language, "error.judge", judge=judge_id) if judge_id else say(language, "judge.none"))
         yield verdict_cards(session, turn, language)
-        for _ in judge_turn(services.judges[str(judge_id)](), turn, keep):
-            yield verdict_cards(session, turn, language) if _is_last(session, turn) else None
+        with services.access.spending(language, usd=costs.verdicts(services.settings, str(judge_id), turn)) as hold:
+            for _ in judge_turn(services.judges[str(judge_id)](), turn, keep):
+                yield verdict_cards(session, turn, language) if _is_last(session, turn) else None
+            hold.usd = spent
+    except DeviceBusy as busy:  # a run waited for the device, and got it as soon as the answers were there
+        why = device_words.party(busy.who, language) if busy.who is not None else str(busy)
+        problem = say(language, "device.gone", why=why)
     except UserFacingError as error:
-        problem = str(error)
+        problem = line_for(error, language)
     except Exception:
         log.exception("Judging failed")
         problem = say(language, "error.unexpected")
@@ -90,12 +100,13 @@ def vote(services: Services, session: Session, choice: object, language: str) ->
     turn = session.conversation.last
     if turn is None or choice not in CHOICES or not can_vote(session):
         raise Refused(say(language, "error.vote"))
+    consent.check(services, session, language)
     log_id, pair = session.conversation.log_id, session.pairs.get(turn.id)
     if log_id is None or pair is None:
         raise Refused(say(language, "error.unsaved"))
     session.choices[turn.id] = choice  # first, so that a double click votes once
     try:
-        services.chat.add_rating(log_id, pair, choice)
+        services.chat.add_rating(log_id, pair, choice, services.access.rater())
     except Exception:
         del session.choices[turn.id]
         raise

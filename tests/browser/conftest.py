@@ -86,6 +86,8 @@ class Person:
     outside: list[str] = field(default_factory=list)  # requests that left this machine
     dialogs: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)  # of the Content-Security-Policy, as the console tells them
+    reached: list[str] = field(default_factory=list)  # other hosts that a request was really sent to
 
     def open(self, accept: bool = True) -> Person:
         self.page.goto(self.url)  # type: ignore[attr-defined]
@@ -122,7 +124,7 @@ def visit(chromium: object) -> Iterator[Callable[..., Person]]:
     contexts = []
 
     def come(served: Served, **profile: object) -> Person:
-        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, **profile})  # type: ignore[attr-defined]
+        context = chromium.new_context(**{"viewport": {"width": 1280, "height": 900}, "locale": "ja-JP", **profile})  # type: ignore[attr-defined]
         contexts.append(context)
         page = context.new_page()
         page.set_default_timeout(PATIENCE_MS)
@@ -133,11 +135,25 @@ def visit(chromium: object) -> Iterator[Callable[..., Person]]:
             if not re.match(rf"{re.escape(served.url)}|data:|blob:|about:", url):
                 person.outside.append(url)
 
+        def console(message: object) -> None:
+            if "Content Security Policy" in message.text:  # type: ignore[attr-defined]
+                person.violations.append(message.text)  # type: ignore[attr-defined]
+
+        def failed(request: object) -> None:
+            if "csp" not in str(request.failure).lower() and "BLOCKED" not in str(request.failure):  # type: ignore[attr-defined]
+                person.reached.append(request.url)  # type: ignore[attr-defined]
+
+        page.on("console", console)
+        page.on("requestfailed", lambda request: failed(request) if request.url in person.outside else None)
+        page.on("response", lambda answer: person.reached.append(answer.url) if answer.url in person.outside else None)
         page.on("request", outside)
         page.on("dialog", lambda dialog: (person.dialogs.append(dialog.message), dialog.dismiss()))
         page.on("pageerror", lambda error: person.errors.append(str(error)))
         return person
 
-    yield come
+    people: list[Person] = []
+    yield lambda served, **profile: people.append(come(served, **profile)) or people[-1]
     for context in contexts:
         context.close()
+    # Whatever the journey was: the page needs nothing that its policy forbids.
+    assert [said for person in people for said in person.violations] == []

@@ -164,7 +164,7 @@ def test_reloading_in_the_middle_frees_the_engine_and_the_next_question_is_answe
 def test_a_failing_side_is_said_in_its_pane_and_the_other_is_whole(serve: Serve, visit: Visit):
     person = visit(serve(engine=FakeEngine(failing=frozenset({"general"})))).open()
     person.ask()
-    person.page.wait_for_selector("#answer-left .problem:has-text('ran out of memory')")
+    person.page.wait_for_selector("#answer-left .problem:has-text('メモリが足りなくなりました')")
     person.page.wait_for_selector("#answer-right .foot")
     assert shown(person, "#answer-right .reply") == TUNED
 

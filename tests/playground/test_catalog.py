@@ -168,7 +168,7 @@ def test_judges_are_the_embedded_one_and_with_a_key_the_named_one(tmp_path, sett
 
 @pytest.mark.parametrize("judge_id", ["nobody", "openai:", "", "gpt-4o"])
 def test_an_unknown_judge_is_answered_with_what_there_is(settings, judge_id):
-    with pytest.raises(ModelUnavailable, match="use embedded or openai:MODEL"):
+    with pytest.raises(ModelUnavailable, match="use embedded, openai:MODEL or vllm:NAME"):
         catalog.judge(judge_id, settings, catalog.build_router(settings))
 
 

@@ -16,8 +16,9 @@ from pyarrow import parquet
 from evaluation.benchmark.recorded import Recorded, read_recorded
 from evaluation.errors import SettingsRejected
 from evaluation.types import response_from_json
-from playground.exports import FORMATS, TABLES, export, in_csv
+from playground.exports import FORMATS, LABELS, TABLES, export, in_csv
 from tests.evaluation.benchmark.made import Made, two_models
+from tests.evaluation.benchmark.test_people import SCORES, VALUES, judged
 
 FORMULAS = ("=1+1", "+SUM(A1)", "-2+3", "@cmd", "\t=1", " =1", "\r=1", "\n=1", "＝1+1", "'=1", "''+1", "'\t")
 ORDINARY = ("ふつうの文です。", "1 = 1", "a-b", "'quoted'", "", "「=」という記号", "'", 'line\nline, "quoted"\r\nend')
@@ -201,3 +202,17 @@ def test_an_export_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: p
     with pytest.raises(RuntimeError):
         export([run], tmp_path / "out", "csv")
     assert not (tmp_path / "out").exists() and not [*tmp_path.glob(".exporting-*")]
+
+
+def test_labels_of_people_are_a_table_of_their_own(tmp_path: Path):
+    run = judged(tmp_path, SCORES, VALUES)
+    manifest = export([run], tmp_path / "out", "jsonl")
+    rows = [json.loads(line) for line in (tmp_path / "out" / "labels.jsonl").read_bytes().splitlines()]
+    assert [*rows[0]] == [*LABELS]
+    assert [row["level"] for row in rows] == [1 if value == "yes" else 2 for value in VALUES]
+    assert {(row["model"], row["scale"], row["levels"], tuple(row["columns"])) for row in rows} == {
+        ("other", "safety", 2, ("is_harmful",))
+    }
+    assert any(file["name"] == "labels.jsonl" and file["rows"] == 30 for file in manifest["files"])
+    export([recorded(two_models(3), tmp_path / "bare")], tmp_path / "without", "csv")
+    assert not (tmp_path / "without" / "labels.csv").exists()

@@ -8,6 +8,7 @@ import pickle
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx2
@@ -277,15 +278,33 @@ def hub_with(folder: Path, seen: dict[str, Any]) -> Callable[..., str]:
     return snapshot_download
 
 
+def hub_told_of(folder: Path, monkeypatch: pytest.MonkeyPatch, larger: int = 0) -> None:
+    """The hub's list of the files, each `larger` bytes larger than it is."""
+    files = [SimpleNamespace(rfilename=name, size=(folder / name).stat().st_size + larger) for name in FILES]
+    told = SimpleNamespace(sha="c0ffee", siblings=files)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda self, repository, files_metadata: told)
+
+
 def test_a_hub_id_brings_the_three_files_alone_with_the_token(settings: Settings, theirs: Path, monkeypatch):
     seen: dict[str, Any] = {}
     monkeypatch.setattr("huggingface_hub.snapshot_download", hub_with(theirs, seen))
+    hub_told_of(theirs, monkeypatch)
     with_token = settings.model_copy(update={"hf_token": SecretStr("t")})
     assert import_adapter(with_token, "hub:Some-Org/Their.Adapter").name == "their.adapter"
     assert (seen["repository"], seen["token"]) == ("Some-Org/Their.Adapter", "t")
+    assert seen["revision"] == "c0ffee"  # the commit whose files were looked at
     assert set(seen["allow_patterns"]) == set(FILES)
     assert adapters.find(settings, "their.adapter").source == "hub:Some-Org/Their.Adapter"
     assert own(settings) == ["their.adapter"]
+
+
+def test_a_file_on_the_hub_that_is_too_large_is_not_fetched(settings: Settings, theirs: Path, monkeypatch):
+    seen: dict[str, Any] = {}
+    monkeypatch.setattr("huggingface_hub.snapshot_download", hub_with(theirs, seen))
+    hub_told_of(theirs, monkeypatch, larger=1 << 30)
+    with pytest.raises(AdapterRefused, match="is over"):
+        import_adapter(settings, "hub:org/name")
+    assert seen == {} and own(settings) == []
 
 
 def hub_error(kind: type[HfHubHTTPError], status: int) -> HfHubHTTPError:
@@ -303,10 +322,10 @@ def hub_error(kind: type[HfHubHTTPError], status: int) -> HfHubHTTPError:
     ],
 )
 def test_a_hub_that_fails_is_one_line(settings: Settings, monkeypatch, failure, error, words: str):
-    def snapshot_download(*arguments: Any, **options: Any) -> None:
+    def model_info(*arguments: Any, **options: Any) -> None:
         raise failure
 
-    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", model_info)
     with pytest.raises(error, match=words):
         import_adapter(settings, "hub:org/name")
     assert own(settings) == []

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from playground.jobs.chat import ChatClaim
 from playground.jobs.leases import Lease, default_device, holder
 from tests.playground.calling import Call, refused
+from tests.playground.jobs.waiting import wait_until
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +45,22 @@ def test_a_device_in_use_leaves_time_and_memory_unmeasured(call: Call, home, set
     assert said["cost"] is None and "20260101T000000000-abcdef" in said["busy"]
     assert said["preview"]["steps"] == 2
     assert "not measured" in shown
+
+
+def test_chat_makes_room_for_the_three_steps(call: Call, home, settings_file, monkeypatch):
+    monkeypatch.setattr("playground.cli.probe.default_device", lambda: "cuda:0")
+    chat = ChatClaim(home, "cuda:0")
+    chat.take()
+
+    def make_room() -> None:
+        wait_until(chat.wanted, "somebody who waits")
+        chat.let_go()
+
+    thread = threading.Thread(target=make_room)
+    thread.start()
+    said = call("probe", str(settings_file), "--json").document
+    thread.join()
+    assert said["cost"] is not None and said["busy"] is None
 
 
 def test_what_cannot_be_trained_is_one_line(call: Call, settings_file):

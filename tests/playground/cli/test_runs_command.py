@@ -15,6 +15,7 @@ from evaluation.errors import SettingsRejected
 from evaluation.journal import create_run, run_status
 from playground.jobs import control
 from playground.jobs.leases import Lease
+from playground.jobs.waiting import Want
 from playground.jobs.workers import worker_for
 from tests.playground.calling import Call, refused
 from tests.playground.jobs.waiting import events, lifecycle
@@ -52,6 +53,18 @@ def test_the_queue_is_listed_with_each_place_and_who_has_the_device(call: Call, 
     assert [rows[run.name]["position"] for run in (first, second)] == [1, 2]
     assert "benchmark run 20260101T000000000-abcdef" in rows[first.name]["waits_for"]
     assert "place 2 for cpu, after benchmark run" in words
+    assert "cpu: in use by benchmark run 20260101T000000000-abcdef, process 7, since " in words
+
+
+def test_chat_and_who_waits_for_it_are_listed_below_the_runs_and_by_doctor(call: Call, home):
+    with Lease(home, "cuda:0") as lease, Want(home, "cuda:0", "training"):
+        lease.describe(None, "chat", 7)
+        words = call("runs", "list").out
+        rows = {row["part"]: row for row in call("doctor", "--json").document}
+    for said in (words, rows["cuda:0"]["detail"]):
+        assert "in use by chat, process 7, since " in said and "; waiting: training, process " in said
+    assert rows["cuda:0"]["state"] == "in use"
+    assert "cuda:0" not in {row["part"] for row in call("doctor", "--json").document}
 
 
 def test_a_damaged_run_hides_no_other(call: Call, home, run_id):

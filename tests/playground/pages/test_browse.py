@@ -61,9 +61,13 @@ def test_the_taxonomy_shows_three_levels_with_counts_in_both_languages(services:
         count = sum(prompt.category is not None and prompt.category.risk_area == area.ja for prompt in suite.prompts)
         assert f"<span>{area.ja}</span><small>{count}</small>" in ja
         assert f"<span>{area.en}</span><small>{count}</small>" in en
+        # A level that was chosen is open, the others only say that there is more.
+        assert not any(kind.ja in ja for kind in area.harm_types)
         for kind in area.harm_types:
-            assert kind.ja in ja and kind.en in en
-            assert all(harm.ja in ja for harm in kind.specific_harms)
+            opened = browse.taxonomy(suite.prompts, (area.ja, kind.ja), "ja")
+            assert kind.ja in opened and kind.en in browse.taxonomy(suite.prompts, (area.ja, kind.ja), "en")
+            assert all(harm.ja in opened for harm in kind.specific_harms)
+            assert opened.count('aria-expanded="true"') == 2
 
 
 def test_questions_without_a_category_are_counted_apart():

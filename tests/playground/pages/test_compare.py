@@ -59,7 +59,7 @@ def test_a_failing_side_leaves_the_other_side_whole(serve: Callable[..., Service
     assert turn.responses["left"].finish_reason == "error"
     assert turn.responses["right"].text == REPLIES["answercarefully-sample"]
     left, right = visitor.shown[1:3]
-    assert "ran out of memory" in left["after"] and "problem" not in right["after"]
+    assert "メモリが足りなくなりました" in left["after"] and "problem" not in right["after"]
 
 
 def test_stopping_one_side_lets_the_other_finish(serve: Callable[..., Services]):
@@ -112,7 +112,7 @@ def test_closing_the_page_in_the_middle_frees_the_engine(serve: Callable[..., Se
     engine = FakeEngine(delay_s=0.005)
     visitor = Visitor(serve(engine=engine))
     visitor.begin()
-    panes = compare.stream(visitor.services, visitor.session, "ja")
+    panes = compare.stream(visitor.services, visitor.lanes, visitor.session, "ja")
     next(panes)
     assert engine.active == 1
     panes.close()  # what Gradio does when the browser has gone

@@ -11,7 +11,7 @@ import gradio as gr
 import pytest
 
 from playground.pages import Services, build_app, launch_options
-from playground.pages.frame import readiness
+from playground.pages.frame import MOST_WAITING, readiness
 from playground.pages.text import TEXT, say
 from tests.fakes import FakeReadiness
 
@@ -37,7 +37,7 @@ def test_nothing_of_a_visitor_is_recorded_shared_or_open_to_programs(app: gr.Blo
 
 
 def test_no_handler_may_be_queued_without_limit_of_what_waits(app: gr.Blocks):
-    assert app._queue.max_size == 64
+    assert app._queue.max_size == MOST_WAITING < 10_000
 
 
 def test_stop_gets_through_while_every_stream_lane_is_taken(app: gr.Blocks):
@@ -80,3 +80,13 @@ def test_a_failed_start_is_said_on_the_page(serve: Callable[..., Services]):
     services = serve(readiness=FakeReadiness(failed="重みがありません。make models を実行してください。"))
     banner = readiness(services, "general", "answercarefully-sample", "ja")[0]
     assert "make models" in banner and 'role="alert"' in banner
+
+
+def test_an_event_is_not_summed_up_for_a_page_that_is_not_served(app: gr.Blocks):
+    """Gradio would put its last 10,000 events through pandas after each one."""
+    queue = app._queue
+    assert queue.ANALYTICS_MAX_EVENTS == 1
+    queue.events_recorded = 10_000
+    assert queue.compute_analytics_summary([{"function": "f", "status": "success", "process_time": 1.0}]) == {
+        "functions": {}
+    }

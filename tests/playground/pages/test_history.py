@@ -70,7 +70,7 @@ def test_a_conversation_shows_every_turn_in_order(services: Services):
 def test_both_sides_failing_is_kept_too(serve: Callable[..., Services]):
     services = serve(engine=FakeEngine(failing=frozenset({"general", "answercarefully-sample"})))
     visitor = chat(services)
-    assert "ran out of memory" in opened(services, visitor.session.conversation.log_id)
+    assert "メモリが足りなくなりました" in opened(services, visitor.session.conversation.log_id)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ PAYLOADS = [
     pytest.param("\x00<b>\u202e</b>", id="control characters"),
 ]
 # Tags our own pieces are made of; a payload must add none, and no attribute beyond these.
-ATTRIBUTES = {"class", "role", "title", "type", "data-pick", "data-copied", "aria-label", "aria-hidden", "aria-current", "open", "lang"}  # fmt: skip
+ATTRIBUTES = {"class", "role", "title", "type", "data-pick", "data-copied", "aria-label", "aria-hidden", "aria-current", "aria-expanded", "open", "lang"}  # fmt: skip
 
 
 class Seen(HTMLParser):
@@ -87,6 +87,8 @@ PIECES: dict[str, Callable[[str], str]] = {
     "finished reply": lambda text: joined(markup.done_pane(response(text), "ja")),
     "reply that failed": lambda text: joined(markup.done_pane(response(text, finish_reason="error", error=text), "ja")),
     "reply being written": lambda text: joined(markup.live_pane(LiveSide(text, 2), "ja")),
+    "thoughts being written": lambda text: joined(markup.live_pane(LiveSide("", 2, thinking=text), "ja")),
+    "thoughts before a reply": lambda text: joined(markup.done_pane(response("答え", thinking=text), "ja")),
     "reply that just failed": lambda text: joined(
         markup.live_pane(LiveSide(text, 2, finish=Finish("error", 2, 1, 0.1, None, text)), "ja")
     ),
@@ -120,6 +122,15 @@ def test_hostile_text_adds_no_element_and_no_attribute(piece: str, payload: str)
 def test_hostile_text_is_shown_as_it_was_written(payload: str):
     shown = Seen(joined(markup.done_pane(response(payload), "ja"))).text
     assert payload.replace("\x00", "") in shown.replace("\x00", "").replace("�", "")
+
+
+def test_thoughts_are_folded_before_the_reply_and_a_reply_of_nothing_else_is_empty():
+    both = markup.done_pane(response("答え", thinking="迷う"), "ja")
+    assert both["before"].startswith("<details") and "open" not in both["before"].partition(">")[0]
+    assert both["text"] == "答え" and "迷う" not in both["text"] + both["after"]
+    nothing = joined(markup.done_pane(response("", thinking="迷う"), "ja"))
+    assert "迷う" in nothing and "(空の答え)" in nothing
+    assert "<details" not in joined(markup.done_pane(response("答え"), "ja"))
 
 
 def test_a_pane_template_never_uses_handlebars():

@@ -152,7 +152,7 @@ def test_choosing_a_preset_fills_every_field_and_finds_a_free_name(services: Ser
 
 
 def test_an_unknown_preset_is_told(services: Services):
-    with pytest.raises(gr.Error, match="no preset"):
+    with pytest.raises(gr.Error, match="ひな形 nobody はありません"):
         train.fill(services, "nobody", "ja")
 
 
@@ -335,7 +335,7 @@ def test_a_double_click_starts_one_run_and_shows_it(services: Services, desk: De
 
 def test_a_refusal_stays_on_the_page_and_starts_nothing(services: Services, desk: Desk):
     problem, *_ = train.start(services, desk, "ja", *values(replace(form_of(FIRST), name="general")))
-    assert "general is taken" in problem and services.jobs.jobs() == []
+    assert "general という名前は使われている" in problem and services.jobs.jobs() == []
 
 
 def test_the_leak_guard_stops_the_start_and_is_overridden_by_name(

@@ -1,0 +1,129 @@
+"""Users: who may sign in, and what the file of them holds."""
+
+from __future__ import annotations
+
+import io
+import json
+import stat
+
+import pytest
+
+from evaluation.errors import SettingsRejected
+from playground.users import WAIT_S, WRONG_BEFORE_WAIT, Users, at_least, make_user, read_users, write_users
+from tests.playground.access.serving import PASSWORD, REAL_COST, users_file
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    return users_file(tmp_path_factory.mktemp("users") / "users.json")
+
+
+def test_a_password_lets_in_its_user_and_nobody_else(path):
+    users = Users(path)
+    user = users.sign_in("owner", PASSWORD, "192.0.2.1")
+    assert user is not None and user.role == "owner"
+    assert users.sign_in("owner", f"{PASSWORD}!", "192.0.2.1") is None
+    assert users.sign_in("stranger", PASSWORD, "192.0.2.1") is None
+    assert users.sign_in("owner", "", "192.0.2.1") is None
+
+
+def test_the_file_holds_no_password_and_is_its_owners_alone(path):
+    assert PASSWORD not in path.read_text()
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    hashes = [(user.salt, user.hash) for user in read_users(path).values()]
+    assert len({salt for salt, _ in hashes}) == len({made for _, made in hashes}) == 4, "one password, four salts"
+
+
+def test_after_some_wrong_passwords_a_name_and_an_address_must_wait(path):
+    users = Users(path)
+    for second in range(WRONG_BEFORE_WAIT):
+        assert users.sign_in("rater", "wrong password", "192.0.2.9", now=float(second)) is None
+    with pytest.raises(SettingsRejected, match="try again in"):
+        users.sign_in("rater", PASSWORD, "192.0.2.77", now=10.0)
+    with pytest.raises(SettingsRejected, match="try again in"):
+        users.sign_in("owner", PASSWORD, "192.0.2.9", now=10.0)
+    assert users.sign_in("owner", PASSWORD, "192.0.2.77", now=10.0) is not None
+    assert users.sign_in("rater", PASSWORD, "192.0.2.9", now=WAIT_S + WRONG_BEFORE_WAIT) is not None
+
+
+def test_a_user_who_is_taken_out_of_the_file_has_no_role_from_then_on(tmp_path):
+    path = users_file(tmp_path / "users.json")
+    users = Users(path)
+    assert users.role("operator") == "operator"
+    left = read_users(path)
+    del left["operator"]
+    write_users(path, left)
+    assert users.role("operator") is None
+    assert users.role("owner") == "owner"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"users": {"a": {}}}', '{"users": []}', "not json", '{"users": {"a": {"role": "king"}}}'],
+)
+def test_what_is_no_file_of_users_is_refused_in_one_line(tmp_path, text: str):
+    path = tmp_path / "users.json"
+    path.write_text(text)
+    with pytest.raises(SettingsRejected) as refused:
+        read_users(path)
+    assert str(path) in str(refused.value) and "\n" not in str(refused.value)
+
+
+def test_a_file_that_would_make_each_sign_in_take_minutes_is_refused(tmp_path):
+    path = users_file(tmp_path / "users.json")
+    document = json.loads(path.read_text())
+    document["users"]["owner"]["cost"]["n"] = 1 << 24
+    path.write_text(json.dumps(document))
+    with pytest.raises(SettingsRejected, match="owner"):
+        read_users(path)
+
+
+def test_an_app_with_a_file_that_is_missing_or_names_nobody_does_not_start(tmp_path):
+    with pytest.raises(SettingsRejected, match="users add"):
+        Users(tmp_path / "none.json")
+    (tmp_path / "empty.json").write_text('{"users": {}}')
+    with pytest.raises(SettingsRejected, match="names nobody"):
+        Users(tmp_path / "empty.json")
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "password"),
+    [
+        ("", "owner", PASSWORD),
+        ("a b", "owner", PASSWORD),
+        ("../x", "owner", PASSWORD),
+        ("a", "king", PASSWORD),
+        ("a", "owner", "short"),
+    ],
+)
+def test_a_user_that_cannot_be_is_refused(name: str, role: str, password: str):
+    with pytest.raises(SettingsRejected):
+        make_user(name, role, password)
+
+
+def test_a_guess_costs_what_is_recommended():
+    # OWASP's password storage cheat sheet: N = 2^16, r = 8, p = 2, which is 64 MiB.
+    assert REAL_COST == {"n": 1 << 16, "r": 8, "p": 2}
+
+
+def test_each_role_may_do_what_those_below_it_may_and_nobody_may_nothing():
+    assert at_least("owner", "visitor") and at_least("rater", "rater") and not at_least("rater", "operator")
+    assert not at_least(None, "visitor")
+
+
+def test_users_are_added_listed_and_removed_on_the_command_line(home, call, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{PASSWORD}\n"))
+    said = call("users", "add", "mika", "--role", "operator", "--json")
+    assert said.document["role"] == "operator"
+    assert "PLAYGROUND_USERS=" in said.err and PASSWORD not in said.out + said.err
+    assert call("users", "list", "--json").document == [{"name": "mika", "role": "operator"}]
+    assert call("users", "remove", "nobody").status == 2
+    assert call("users", "remove", "mika", "--json").document["removed"] == "mika"
+    assert call("users", "list", "--json").document == []
+
+
+def test_a_short_password_adds_nobody(home, call, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO("short\n"))
+    said = call("users", "add", "mika", "--role", "owner")
+    assert said.status == 2 and "5 characters" in said.err
+    assert call("users", "list", "--json").document == []
