@@ -53,7 +53,7 @@ $(VENV)/.dev-ready: requirements-dev.txt $(VENV)/.run-ready
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 
-# vLLM in a virtual environment of its own: its pins and Gradio's do not meet (docs/decisions/0007-vllm-in-its-own-environment.md).
+# vLLM in a virtual environment of its own: its pins and Gradio's do not meet (docs/decisions/0009-vllm-in-its-own-environment.md).
 # The CUDA build where there is an NVIDIA driver, else the CPU build; `make vllm VLLM_BUILD=cpu` decides otherwise.
 VLLM_VENV := .venv-vllm
 VLLM_PY := $(VLLM_VENV)/bin/python
