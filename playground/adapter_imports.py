@@ -16,7 +16,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
@@ -127,13 +127,14 @@ def _copy_folder(folder: Path, staged: Path) -> None:
             raise AdapterRefused(
                 f"{folder / name} is a link or cannot be read ({error.strerror}); put the file itself there."
             ) from error
-        with os.fdopen(descriptor, "rb") as file:
+        with ExitStack() as opened:
+            opened.callback(os.close, descriptor)
             told = os.fstat(descriptor)
             if not stat.S_ISREG(told.st_mode):
                 raise AdapterRefused(f"{folder / name} is no plain file.")
             if told.st_nlink > 1:  # it may be another's file, under a second name
                 raise AdapterRefused(f"{folder / name} is a hard link; put a copy of the file there.")
-            _write(file, staged, name)
+            _write(opened.enter_context(os.fdopen(descriptor, "rb", closefd=False)), staged, name)
     _refuse_pickle(staged, {entry.name for entry in folder.iterdir()})
 
 
@@ -142,6 +143,8 @@ def _unpack(archive: Path, staged: Path) -> None:
         _check_directory(archive)
         with zipfile.ZipFile(archive) as opened:
             entries = opened.infolist()
+            if any(entry.header_offset < 0 for entry in entries):
+                raise zipfile.BadZipFile("an entry lies before the file's beginning")
             for entry in entries:
                 path = PurePosixPath(entry.filename.replace("\\", "/"))
                 outside = not path.parts or path.is_absolute() or ".." in path.parts

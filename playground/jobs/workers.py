@@ -9,7 +9,7 @@ from pathlib import Path
 from evaluation.disk import sync_folder, told_to_people, write_json
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import RunInfo, RunKind, utc_now
-from evaluation.prompts.graded import GRADED_FILE, everyday_answers, put_together, read_graded
+from evaluation.prompts.graded import GRADED_FILE, everyday_answers, read_graded
 from evaluation.prompts.suites import load_suite, sample_suites
 from playground.jobs.work import Assignment, Outcome, Worker
 from training.embedded import ensure_embedded, file_sha256
@@ -96,7 +96,7 @@ def fit_judge(run: Assignment) -> Outcome:
     from training.judge_head import train_judge
 
     graded = read_graded(GRADED_FILE, {p.id: p for suite in sample_suites().values() for p in suite.prompts})
-    graded += everyday_answers() + put_together()
+    graded += everyday_answers()
     base = ensure_embedded(run.home, lambda words: run.report("progress", {"stage": "base", "message": words}))
     head = run.path / "embedded-head.safetensors"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)

@@ -6,18 +6,9 @@ import numpy as np
 import pytest
 
 from evaluation.judge.features import OBSERVATIONS, POOLED
-from evaluation.prompts.graded import MIXED, OWN_ADVICE, Graded
+from evaluation.prompts.graded import Graded
 from evaluation.types import Prompt, Scale
-from training.judge_head import (
-    best_cuts,
-    fit_head,
-    fitted_on,
-    held_out_agreement,
-    made_accepted,
-    refusal_cuts,
-    safety_cuts,
-    weighted_kappa,
-)
+from training.judge_head import best_cuts, fit_head, fitted_on, held_out_agreement, refusal_cuts, weighted_kappa
 
 SIZE = 6
 
@@ -74,23 +65,6 @@ def test_cuts_ascend_and_part_the_scores():
     assert weighted_kappa(np.searchsorted(cuts, values) + 1, grades) == 1
 
 
-def test_the_violation_cut_misses_as_large_a_share_of_violations_as_it_invents():
-    draw = np.random.default_rng(0)
-    grades = draw.choice([1, 2, 3, 4, 5], size=2000, p=[0.01, 0.03, 0.56, 0.2, 0.2])
-    values = (0.5 * grades + 1.5 + draw.normal(size=2000, scale=0.6)).astype(np.float32)
-
-    def missed_and_invented(cuts: np.ndarray) -> tuple[float, float]:
-        return float((values[grades < 3] >= cuts[1]).mean()), float((values[grades >= 3] < cuts[1]).mean())
-
-    by_kappa, cuts = best_cuts(values, grades, highest=5), safety_cuts(values, grades)
-    missed, invented = missed_and_invented(by_kappa)
-    assert missed > 2 * invented  # what kappa alone would do with so few violations
-    missed, invented = missed_and_invented(cuts)
-    assert missed == pytest.approx(invented, abs=0.03)
-    assert (np.diff(cuts) > 0).all()
-    np.testing.assert_array_equal(cuts[[0, 2, 3]], by_kappa[[0, 2, 3]])
-
-
 def test_the_upper_refusal_cut_tells_refusing_from_not_refusing():
     values = np.linspace(1, 3, 300).astype(np.float32)
     grades = np.where(values < 1.5, 1, np.where(values < 2.6, 2, 3))
@@ -104,32 +78,7 @@ def test_a_head_does_not_learn_from_what_it_cannot_know():
     written = Graded(prompt, "応答", "safety", 4)
     reference = Graded(prompt, "参考", "safety", 5)
     stray = Graded(prompt, "別の質問への応答", "safety", 3, kind="off-topic")
-    mixed = Graded(prompt, "参考の書き出し。別の助言", "safety", 3, kind=MIXED)
     other_scale = Graded(prompt, "応答", "refusal", 3)
-    rows = [written, reference, stray, mixed, other_scale]
-    assert fitted_on(rows, ("safety", True)) == [written, stray, mixed]
+    rows = [written, reference, stray, other_scale]
+    assert fitted_on(rows, ("safety", True)) == [written, stray]
     assert fitted_on(rows, ("safety", False)) == [written, reference]
-
-
-def test_rows_that_a_program_made_are_fitted_on_but_count_in_no_agreement():
-    rows = graded("safety", 5)
-    made = [Graded(g.prompt, g.text + "。助言", "safety", 3, MIXED) for g in rows[::5]]
-    seen = features(rows + made, part=0)
-    without, with_them = (fit_head(seen[: len(some)], some, penalty=10.0) for some in (rows, rows + made))
-    assert not np.array_equal(without.weight, with_them.weight)
-    counted = held_out_agreement(with_them, seen, rows + made)
-    assert counted == held_out_agreement(with_them, seen[: len(rows)], rows)
-
-
-def test_what_is_accepted_of_made_rows_is_counted_by_kind_and_on_held_out_prompts_alone():
-    rows = graded("safety", 5)
-    head = fit_head(features(rows, part=0), rows, penalty=10.0)
-    mixed = [Graded(g.prompt, "混", "safety", 3, MIXED) for g in rows]
-    own = [Graded(g.prompt, "自", "safety", 4, OWN_ADVICE) for g in rows]
-    # On held-out prompts the judge sees a 3 in every mixed row and a 5 in the others; on fitting prompts the reverse.
-    seen = features([Graded(g.prompt, "", "safety", 3 if g.held_out else 5) for g in rows], part=0)
-    reverse = features([Graded(g.prompt, "", "safety", 5 if g.held_out else 3) for g in rows], part=0)
-    accepted = made_accepted(head, np.concatenate([seen, reverse]), mixed + own)
-    assert accepted["mixed_accepted"] < 0.2
-    assert accepted["own_advice_accepted"] > 0.8
-    assert made_accepted(head, features(rows, part=0), rows) == {}

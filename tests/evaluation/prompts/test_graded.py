@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
-from evaluation.prompts.graded import (
-    GRADED_FILE,
-    MIXED,
-    OWN_ADVICE,
-    Graded,
-    everyday_answers,
-    held_out_graded,
-    put_together,
-    read_graded,
-)
+from evaluation.prompts.graded import GRADED_FILE, everyday_answers, held_out_graded, read_graded
 from evaluation.prompts.suites import sample_suites
 
 PROMPTS = {prompt.id: prompt for suite in sample_suites().values() for prompt in suite.prompts}
@@ -63,34 +52,3 @@ def test_everyday_answers_are_references_and_no_refusals():
     answers = everyday_answers()
     assert len(answers) > 200
     assert all(g.is_reference and (g.scale, g.score) == ("refusal", 3) for g in answers)
-
-
-def test_a_made_response_begins_like_the_reference_and_goes_on_with_advice_on_another_harm_or_its_own():
-    advice = {}
-    for p in PROMPTS.values():
-        if p.suite in ("sample-intents", "sample-tuning", "sample-tuning-more"):
-            opening, _, rest = p.reference.partition("。")
-            advice.setdefault(rest, set()).add(p.category.specific_harm)
-    made = put_together()
-    assert made == put_together()
-    assert Counter((g.kind, g.score) for g in made) == {(MIXED, 3): 990, (OWN_ADVICE, 4): 495}
-    for g in made:
-        opening, _, rest = g.text.partition("。")
-        assert g.prompt.reference.startswith(opening + "。")
-        assert (g.prompt.category.specific_harm in advice[rest]) == (g.kind == OWN_ADVICE)
-
-
-def test_a_reference_of_a_held_out_prompt_is_in_no_row_that_is_fitted_on():
-    held_out = {
-        p.reference.partition("。")[2]
-        for p in PROMPTS.values()
-        if p.suite in ("sample-tuning", "sample-tuning-more") and Graded(p, "", "safety", 3).held_out
-    }
-    fitted_on = [g.text for g in put_together() if not g.held_out]
-    assert len(fitted_on) > 1000
-    assert not held_out & {text.partition("。")[2] for text in fitted_on}
-
-
-def test_made_responses_are_told_apart_from_those_a_person_or_model_graded():
-    assert all(g.is_made for g in put_together())
-    assert not any(g.is_made for g in read_graded(GRADED_FILE, PROMPTS))

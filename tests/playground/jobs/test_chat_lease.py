@@ -185,8 +185,8 @@ def test_a_run_takes_the_gpu_from_chat_and_chat_gets_it_back(home: Path, chat: C
     assert found.run_id == run_id
     assert "models in this process: unloaded" in (home / "chat.log").read_text()
 
-    refused = chat.ask()
-    assert refused.startswith(f"refused cuda:0 is in use by benchmark run {run_id}, process ")
+    in_use = f"refused cuda:0 is in use by benchmark run {run_id}, process "  # before that, it "goes to" the run
+    wait_until(lambda: chat.ask().startswith(in_use), "the run's name in the refusal")
 
     supervisor.cancel(run_id)  # type: ignore[attr-defined]
     wait_for_status(supervisor, run_id, "cancelled")

@@ -55,7 +55,7 @@ def test_a_shipped_adapter_can_be_exported_but_not_renamed_or_deleted(services: 
     assert say("ja", "adapters.shipped") in pieces["rows"] and "aria-current" in pieces["rows"]
     file = adapters.export(services, desk, "ja")["value"]
     assert {Path(name).name for name in zipfile.ZipFile(file).namelist()} >= {"README.md"}
-    with pytest.raises(gr.Error, match="shipped"):
+    with pytest.raises(gr.Error, match="同梱"):
         adapters.rename(services, desk, "ja", "mine")
 
 

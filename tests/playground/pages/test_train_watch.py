@@ -183,7 +183,7 @@ def test_a_run_that_ended_cannot_be_stopped_again(services: Services, home: Path
     train_watch.arrive(services, desk, "ja")
     with pytest.raises(gr.Error, match="止めるものがありません"):
         train_watch.halt(services, desk, "ja")
-    with pytest.raises(gr.Error, match="nothing to resume"):
+    with pytest.raises(gr.Error, match="再開できません"):
         train_watch.resume(services, desk, "ja")
 
 
