@@ -198,6 +198,7 @@ def launch_options(access: Access | None = None, **over: Any) -> dict[str, Any]:
         "strict_cors": True,
         "allowed_paths": [],
         "ssr_mode": False,
+        "_frontend": False,  # no look at its own page, which a busy machine cannot answer in Gradio's three seconds
         "pwa": False,
         "state_session_capacity": 1_000,  # visitors; one more makes the app forget who came first
         **entry,

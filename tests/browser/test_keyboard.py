@@ -55,7 +55,7 @@ def open_tab(page: Any, name: str) -> None:
 
 
 def test_from_the_warning_to_the_vote_by_keys_alone(serve: Callable[..., Served], visit: Callable[..., Person]):
-    served = serve(engine=FakeEngine(delay_s=0.3))
+    served = serve(engine=FakeEngine(delay_s=1.0))
     page: Any = visit(served).open(accept=False).page
     page.wait_for_selector("#content-warning[open]")
     page.keyboard.press("Enter")
