@@ -82,7 +82,9 @@ def test_from_the_warning_to_the_vote_by_keys_alone(serve: Callable[..., Served]
     page.keyboard.press("Space")
     page.wait_for_selector("#answer-left .foot")
     page.wait_for_function(HEARD, arg=say("ja", "status.cancelled"))
-    served.engine.delay_s = 0.005
+    served.engine.delay_s = 0.03
+    page.wait_for_function(HEARD, arg=say("ja", "score.5"))  # what was written until then is judged too
+    page.evaluate("window.announced.length = 0")
     tab_to(page, "#again")
     page.keyboard.press("Enter")
     page.wait_for_selector("#verdict-right section.verdict")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import threading
@@ -21,6 +20,7 @@ from playground.serving.inside.require_key import RequireKey
 from playground.serving.local import adapters_of, base_of
 from playground.serving.remote import RemoteServers
 from playground.settings import Settings, load_settings
+from tests.loops import run_apart
 from training.presets import SHIPPED_ADAPTERS
 
 # ---- the call ----
@@ -139,7 +139,7 @@ def asked(path: str, key: str | None, kind: str = "http") -> list[dict[str, Any]
         sent.append(message)
 
     headers = [(b"authorization", key.encode())] if key is not None else []
-    asyncio.run(RequireKey(inner)({"type": kind, "path": path, "headers": headers}, None, send))
+    run_apart(RequireKey(inner)({"type": kind, "path": path, "headers": headers}, None, send))
     return sent
 
 
