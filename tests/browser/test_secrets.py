@@ -154,7 +154,7 @@ def test_no_key_reaches_what_the_commands_say_and_write(planted: OpenAIServer, t
         call("report", *runs, "--html", str(tmp_path / "report.html")),
     ]
     said += [
-        call("export", *runs, "--format", "csv"),
+        call("export", *runs, "--format", "csv", "--out", str(tmp_path / "exported")),
         call("runs", "list"),
         call("ask", "a", "--left", "openai:echo", "--right", "openai:echo"),
     ]
