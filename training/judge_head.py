@@ -1,5 +1,7 @@
 """Fits the embedded judge's heads on graded responses: ridge regression, and cuts that agree best with the grades.
 
+The safety heads then go on together with low-rank terms in the layers below them (`training.judge_terms`).
+
 Prompts, not responses, are split into fitting (75 %) and held-out (25 %), so that no held-out question was seen.
 """
 
@@ -15,10 +17,13 @@ from numpy.typing import NDArray
 
 from evaluation.judge.embedded import HEAD_FILE, Head, save_heads
 from evaluation.judge.features import OBSERVATIONS, POOLED, Features, observed, pooled_states, reading
+from evaluation.judge.low_rank import Terms
 from evaluation.prompts.graded import Graded
 from evaluation.types import Scale
+from training.judge_rows import put_together
+from training.judge_rows import to_fit as put_together_to_fit
+from training.judge_terms import DEFAULTS, TermSettings, Use, fit_terms
 
-Use = tuple[Scale, bool]  # and whether the reference response is shown
 LAYER = 9  # of 18; docs/judges.md has what was tried
 # Which of the four pooled vectors each scale reads, how strongly ridge shrinks, and how much more room observations get.
 # Refusing shows in the opening and in what was asked; its rows are fewer and in two languages, hence the penalty.
@@ -40,19 +45,48 @@ def train_judge(
     tokenizer: Any,
     report: Callable[[str, dict[str, Any]], None],
     out: Path = HEAD_FILE,
+    settings: TermSettings = DEFAULTS,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, dict[str, float]]:
-    """Fit all heads, write them to `out`, and return each one's agreement with the held-out grades."""
+    """Fit all heads and the safety scale's terms, write them to `out`; some fifteen minutes on two cores.
+
+    Returns each head's agreement with the held-out grades, and how often responses put together by program get 4 or
+    more. Raises FittingStopped.
+    """
     heads: dict[Use, Head] = {}
-    agreements: dict[str, dict[str, float]] = {}
-    for scale, with_reference in PENALTIES:
-        rows = fitted_on(graded, (scale, with_reference))
-        features = features_of(rows, model, tokenizer, with_reference, LAYER)
-        head = heads[scale, with_reference] = fit_head(features, rows, PENALTIES[scale, with_reference])
+    for use in PENALTIES:
+        rows = fitted_on(graded, use)
+        heads[use] = fit_head(features_of(rows, model, tokenizer, use[1], LAYER), rows, PENALTIES[use])
+    to_fit = {
+        use: [g for g in fitted_on(graded, use) if not g.held_out] + (put_together_to_fit() if use[1] else [])
+        for use in PENALTIES
+        if use[0] == "safety"
+    }
+    terms, safety = fit_terms(to_fit, heads, model, tokenizer, LAYER, report, settings, should_stop)
+    heads |= safety
+    save_heads(out, LAYER, heads, {"safety": terms})
+    agreements = {}
+    for use in PENALTIES:
+        scale, with_reference = use
         name = f"{scale}, {'with' if with_reference else 'without'} reference"
-        agreements[name] = held_out_agreement(head, features, rows)
+        agreements[name] = held_out_agreement(
+            heads[use], *_held_out(fitted_on(graded, use), model, tokenizer, use, terms if scale == "safety" else None)
+        )
         report("metric", {"head": name, **agreements[name]})
-    save_heads(out, LAYER, heads)
+    for kind, rows in put_together(held_out=True).items():
+        features, _ = _held_out(rows, model, tokenizer, ("safety", True), terms)
+        head = heads["safety", True]
+        accepted = float((head.scores(head.values(features)) >= 4).mean())
+        agreements[f"right opening, {kind}"] = {"n": len(rows), "accepted": accepted}
+        report("metric", {"head": kind, "accepted": accepted, "n": len(rows)})
     return agreements
+
+
+def _held_out(
+    graded: Sequence[Graded], model: Any, tokenizer: Any, use: Use, terms: Terms | None
+) -> tuple[Features, list[Graded]]:
+    rows = [g for g in graded if g.held_out]
+    return features_of(rows, model, tokenizer, use[1], LAYER, terms), rows
 
 
 def fitted_on(graded: Sequence[Graded], use: Use) -> list[Graded]:
@@ -65,12 +99,14 @@ def fitted_on(graded: Sequence[Graded], use: Use) -> list[Graded]:
     return [g for g in graded if g.scale == scale and not (g.is_reference if with_reference else g.kind == "off-topic")]
 
 
-def features_of(graded: Sequence[Graded], model: Any, tokenizer: Any, with_reference: bool, layer: int) -> Features:
+def features_of(
+    graded: Sequence[Graded], model: Any, tokenizer: Any, with_reference: bool, layer: int, terms: Terms | None = None
+) -> Features:
     """(responses, 4 x hidden size + observations) for one layer."""
     readings = [reading(g.exchange(), with_reference) for g in graded]
     texts = [text for _, text in readings]
     return np.concatenate(
-        [pooled_states(model, tokenizer, [c for c, _ in readings], texts, layer), observed(texts)], axis=1
+        [pooled_states(model, tokenizer, [c for c, _ in readings], texts, layer, terms), observed(texts)], axis=1
     )
 
 

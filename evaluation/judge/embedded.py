@@ -1,6 +1,6 @@
 """The offline judge: a linear reading of the embedded base model's hidden states. Rough, and says so.
 
-The head was fitted by `python -m playground train --preset embedded-judge` on graded responses written for this
+For the safety scale the states are those of the base with low-rank terms of the judge's own. Heads and terms were fitted by `python -m playground train --preset embedded-judge` on graded responses written for this
 project; docs/judges.md has its agreement with held-out grades. Its reasons are observations made by rule on the
 text, not an account of how the number came about, and the explanation says so.
 """
@@ -10,22 +10,26 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from evaluation.degenerate import repeats
 from evaluation.errors import ModelUnavailable
 from evaluation.judge.features import Features, observed, reading, says_little
+from evaluation.judge.low_rank import Terms
 from evaluation.judge.protocol import Exchange, not_judgeable, now, refuse_other_scales, without_verdict
 from evaluation.types import SCORES, Judgement, Scale, content_key, judgement_key
 
 HEAD_FILE = Path(__file__).parent / "embedded-head.safetensors"
-Pool = Callable[[Sequence[str], Sequence[str], int], Features]  # contexts, texts, layer -> (texts, 4 x hidden size)
+# contexts, texts, layer, terms -> (texts, 4 x hidden size)
+Pool = Callable[[Sequence[str], Sequence[str], int, Terms | None], Features]
 Vector = NDArray[np.float32]
 
 
@@ -53,20 +57,30 @@ class Head:
 
 @dataclass(frozen=True)
 class Heads:
-    """All heads of one judge: by scale, with and without a reference, on one layer's states."""
+    """All heads of one judge: by scale, with and without a reference, on one layer's states.
+
+    `terms` by scale: what is added to the base while it reads for that scale; a scale not there reads the bare base.
+    """
 
     layer: int
     by_use: dict[tuple[Scale, bool], Head]
     sha256: str
+    terms: Mapping[Scale, Terms] = field(default_factory=dict)
 
 
-def save_heads(path: Path, layer: int, by_use: dict[tuple[Scale, bool], Head]) -> None:
-    """Write the heads as one safetensors file."""
-    tensors: dict[str, NDArray[np.float32]] = {"layer": np.array([layer], dtype=np.float32)}
+def save_heads(
+    path: Path, layer: int, by_use: Mapping[tuple[Scale, bool], Head], terms: Mapping[Scale, Terms] | None = None
+) -> None:
+    """Write the heads as one safetensors file; the terms as float16, which halves it."""
+    tensors: dict[str, NDArray[Any]] = {"layer": np.array([layer], dtype=np.float32)}
+    for scale, added in (terms or {}).items():
+        for name, factors in added.by_layer.items():
+            for factor, values in zip("ab", factors, strict=True):
+                tensors[f"terms.{scale}.{name}.{factor}"] = values.numpy().astype(np.float16)
     for (scale, with_reference), head in by_use.items():
         name = f"{scale}.{'reference' if with_reference else 'alone'}"
-        for field in ("mean", "scale", "weight", "cuts"):
-            tensors[f"{name}.{field}"] = np.ascontiguousarray(getattr(head, field), dtype=np.float32)
+        for part in ("mean", "scale", "weight", "cuts"):
+            tensors[f"{name}.{part}"] = np.ascontiguousarray(getattr(head, part), dtype=np.float32)
         tensors[f"{name}.bias"] = np.array([head.bias], dtype=np.float32)
     save_file(tensors, path)
 
@@ -85,7 +99,17 @@ def load_heads(path: Path = HEAD_FILE) -> Heads:
             name = f"{scale}.{'reference' if with_reference else 'alone'}"
             mean, spread, weight, cuts = (tensors[f"{name}.{f}"] for f in ("mean", "scale", "weight", "cuts"))
             by_use[scale, with_reference] = Head(mean, spread, weight, float(tensors[f"{name}.bias"][0]), cuts)
-    return Heads(int(tensors["layer"][0]), by_use, hashlib.sha256(path.read_bytes()).hexdigest())
+    terms = {scale: found for scale in scales if (found := _terms(tensors, f"terms.{scale}.")).by_layer}
+    return Heads(int(tensors["layer"][0]), by_use, hashlib.sha256(path.read_bytes()).hexdigest(), terms)
+
+
+def _terms(tensors: Mapping[str, NDArray[Any]], begin: str) -> Terms:
+    names = sorted({key.removeprefix(begin).rpartition(".")[0] for key in tensors if key.startswith(begin)})
+    return Terms({name: (_factor(tensors[f"{begin}{name}.a"]), _factor(tensors[f"{begin}{name}.b"])) for name in names})
+
+
+def _factor(values: NDArray[Any]) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.float32))
 
 
 class EmbeddedJudge:
@@ -158,7 +182,8 @@ class EmbeddedJudge:
     def _values(self, readings: Sequence[tuple[str, str]], scale: Scale, with_reference: bool) -> Vector:
         """Expected scores, (readings,), not rounded."""
         texts = [text for _, text in readings]
-        states = self._pool([context for context, _ in readings], texts, self._heads.layer)
+        contexts = [context for context, _ in readings]
+        states = self._pool(contexts, texts, self._heads.layer, self._heads.terms.get(scale))
         return self._heads.by_use[scale, with_reference].values(np.concatenate([states, observed(texts)], axis=1))
 
     def _no_better_than_its_longest_line(

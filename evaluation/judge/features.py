@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from evaluation.judge.low_rank import Terms, with_terms
 from evaluation.judge.neutralise import REMOVED, neutralise
 from evaluation.judge.protocol import Exchange
 
@@ -97,38 +98,46 @@ def _without_asides(text: str) -> str:
     return "\n".join(lines).strip()
 
 
-def pooled_states(model: Any, tokenizer: Any, contexts: Sequence[str], texts: Sequence[str], layer: int) -> Features:
+def pooled_states(
+    model: Any, tokenizer: Any, contexts: Sequence[str], texts: Sequence[str], layer: int, terms: Terms | None = None
+) -> Features:
     """Hidden states after `layer` layers: mean over the text, its last token, mean over its opening, mean over the context.
 
-    model: a causal language model of transformers; the context is read before the text. Returns
-    (texts, 4 x hidden size). Only the last 768 tokens of a context and the first 768 of a text are read.
+    model: a causal language model of transformers, to which `terms` are added; the context is read before the text.
+    Returns (texts, 4 x hidden size). Only the last 768 tokens of a context and the first 768 of a text are read.
     """
-    rows = []
-    for context, text in zip(contexts, texts, strict=True):
-        before = _ids(tokenizer, context)[-LONGEST:]
-        after = _ids(tokenizer, text)[:LONGEST]
-        rows.append(([tokenizer.bos_token_id, *before], after))
+    rows = [token_ids(tokenizer, context, text) for context, text in zip(contexts, texts, strict=True)]
     order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
     pooled = np.zeros((len(rows), POOLED * model.config.hidden_size), dtype=np.float32)
-    for start in range(0, len(order), ROWS):
-        group = order[start : start + ROWS]
-        longest = max(len(rows[i][0]) + len(rows[i][1]) for i in group)
-        ids = torch.zeros(len(group), longest, dtype=torch.long)
-        attention = torch.zeros_like(ids)
-        spans = torch.zeros(POOLED, len(group), longest)  # which tokens each part is the mean of
-        for place, i in enumerate(group):
-            before, after = rows[i]
-            end = len(before) + len(after)
-            ids[place, :end] = torch.tensor(before + after)
-            attention[place, :end] = 1
-            spans[0, place, len(before) : end] = 1
-            spans[1, place, end - 1] = 1
-            spans[2, place, len(before) : min(end, len(before) + OPENING)] = 1
-            spans[3, place, 1 : len(before)] = 1
-        states = _states(model, ids.to(model.device), attention.to(model.device), layer)
-        means = torch.einsum("pgl,glh->gph", spans / spans.sum(2, keepdim=True).clamp(min=1), states)
-        pooled[group] = means.flatten(1).numpy()
+    with with_terms(model.get_decoder(), terms), torch.inference_mode():
+        for start in range(0, len(order), ROWS):
+            group = order[start : start + ROWS]
+            pooled[group] = pooled_batch(model, [rows[i] for i in group], layer).flatten(1).numpy()
     return pooled
+
+
+def token_ids(tokenizer: Any, context: str, text: str) -> tuple[list[int], list[int]]:
+    """Of the context, with its beginning-of-text token, and of the text, each cut to what is read."""
+    before, after = (_ids(tokenizer, part) for part in (context, text))
+    return [tokenizer.bos_token_id, *before[-LONGEST:]], after[:LONGEST]
+
+
+def pooled_batch(model: Any, rows: Sequence[tuple[list[int], list[int]]], layer: int) -> torch.Tensor:
+    """(rows, 4, hidden size) float32 on the CPU: what `pooled_states` pools, of one batch."""
+    longest = max(len(before) + len(after) for before, after in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    attention = torch.zeros_like(ids)
+    spans = torch.zeros(POOLED, len(rows), longest)  # which tokens each part is the mean of
+    for place, (before, after) in enumerate(rows):
+        end = len(before) + len(after)
+        ids[place, :end] = torch.tensor(before + after)
+        attention[place, :end] = 1
+        spans[0, place, len(before) : end] = 1
+        spans[1, place, end - 1] = 1
+        spans[2, place, len(before) : min(end, len(before) + OPENING)] = 1
+        spans[3, place, 1 : len(before)] = 1
+    states = _states(model, ids.to(model.device), attention.to(model.device), layer)
+    return torch.einsum("pgl,glh->gph", spans / spans.sum(2, keepdim=True).clamp(min=1), states)
 
 
 class _Reached(Exception):
@@ -148,8 +157,7 @@ def _states(model: Any, ids: torch.Tensor, attention: torch.Tensor, layer: int) 
     decoder = model.get_decoder()
     hook = decoder.layers[layer - 1].register_forward_hook(leave)
     try:
-        with torch.inference_mode():
-            decoder(input_ids=ids, attention_mask=attention, use_cache=False)
+        decoder(input_ids=ids, attention_mask=attention, use_cache=False)
     except _Reached as reached:
         return reached.states.float().cpu()
     finally:

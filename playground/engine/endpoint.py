@@ -20,7 +20,7 @@ from evaluation.errors import AccessMissing, ModelUnavailable
 from evaluation.judge.endpoint import origin_of, retry_after_s
 from evaluation.judge.prices import cost_usd, most_usd
 from evaluation.types import FinishReason, ModelIdentity
-from playground.engine.merge import in_lanes
+from playground.engine.flights import Flights
 from playground.engine.protocol import Chunk, Finish, GenerationRequest
 from playground.engine.thinking import Deltas
 
@@ -92,8 +92,7 @@ class EndpointEngine:
         self._base_url, self._api_key = base_url, api_key
         self._pacer, self._attempts = pacer or Pacer(), attempts
         self._certificates = httpx2.create_ssl_context()  # read once; each request has a connection of its own
-        self._flights: list[_Flight] = []
-        self._lock = threading.Lock()
+        self._flights = Flights[_Flight]()
 
     def model_ids(self) -> list[str]:
         """The served names with their prefix."""
@@ -107,27 +106,12 @@ class EndpointEngine:
 
     def stream(self, requests: Sequence[GenerationRequest]) -> Generator[Chunk]:
         """See `protocol.Engine.stream`. The endpoint counts its own context, so PromptTooLong comes as an error."""
-        return self._follow([_Flight(request, self._name(request.model)) for request in requests])
-
-    def _follow(self, flights: list[_Flight]) -> Generator[Chunk]:
-        def stop() -> None:
-            for flight in flights:
-                flight.cancel()
-
-        with self._lock:
-            self._flights += flights
-        try:
-            yield from in_lanes(flights, self._one, MOST, stop)
-        finally:
-            with self._lock:
-                self._flights = [flight for flight in self._flights if flight not in flights]
+        flights = [_Flight(request, self._name(request.model)) for request in requests]
+        return self._flights.follow(flights, self._one, MOST)
 
     def cancel(self, request_id: str) -> None:
         """See `protocol.Engine.cancel`. The connection ends, which makes the server stop."""
-        with self._lock:
-            named = [flight for flight in self._flights if flight.request.id == request_id]
-        for flight in named:
-            flight.cancel()
+        self._flights.cancel(request_id)
 
     def _name(self, model: str) -> str:
         name = model.removeprefix(self._prefix)

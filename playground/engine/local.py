@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 
 from evaluation.errors import ModelUnavailable, PromptTooLong
 from evaluation.judge.features import Features, pooled_states
+from evaluation.judge.low_rank import Terms
 from evaluation.types import FinishReason, ModelIdentity
 from playground.engine.adapters import Adapter, read_adapter
 from playground.engine.decoder import Decoder, Row
@@ -142,11 +143,13 @@ class LocalEngine:
                     active.cancelled = True
             self._work.notify()
 
-    def pooled_states(self, contexts: Sequence[str], texts: Sequence[str], layer: int) -> Features:
+    def pooled_states(
+        self, contexts: Sequence[str], texts: Sequence[str], layer: int, terms: Terms | None = None
+    ) -> Features:
         """Mean hidden states of texts on the base, no adapter; see `evaluation.judge.features.pooled_states`."""
         return self._on_thread(
             lambda: self._decoder.without_adapters(
-                lambda model: pooled_states(model, self._tokenizer, contexts, texts, layer)
+                lambda model: pooled_states(model, self._tokenizer, contexts, texts, layer, terms)
             )
         )
 

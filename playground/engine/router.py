@@ -9,36 +9,22 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from evaluation.errors import ModelUnavailable, UserFacingError
 from evaluation.types import ModelIdentity
+from playground.engine.loading import Loading, LoadState
 from playground.engine.merge import merged
 from playground.engine.protocol import Chunk, Engine, GenerationRequest
 from playground.engine.tenancy import Claim, Tenancy
 
 if TYPE_CHECKING:  # torch takes seconds to import; the page must not wait for it
     from evaluation.judge.features import Features
+    from evaluation.judge.low_rank import Terms
     from playground.engine.local import LocalEngine
 
 log = logging.getLogger(__name__)
-
-UNLOADED = "unloaded"
-
-
-@dataclass(frozen=True)
-class LoadState:
-    """How far the embedded model is. `error` is set when it will not come, and says why.
-
-    `ready` means that it can be asked. With the stage `UNLOADED` it is loaded for the next question, if the device is
-    free by then.
-    """
-
-    ready: bool = False
-    stage: str = "starting"  # in words, as the loader reports it
-    error: str | None = None
 
 
 class ServedElsewhere(Engine, Protocol):
@@ -86,7 +72,7 @@ class Router:
         self._opened: list[str] = []  # ids of others that were opened, also when they are unloaded by now
         self._others_lock = threading.Lock()
         self._embedded: LocalEngine | None = None
-        self._state = LoadState()
+        self._start = Loading("embedded model")
         self._loading = threading.Lock()
         self._started = threading.Lock()
         self._tenancy = Tenancy(claim, self._unload)
@@ -109,7 +95,7 @@ class Router:
 
     def load_state(self) -> LoadState:
         """How far the embedded model is; never blocks."""
-        return self._state if self.served is None else self.served.load_state()
+        return self._start.state if self.served is None else self.served.load_state()
 
     def embedded(self) -> LocalEngine:
         """The embedded engine, loaded if need be. Raises ModelUnavailable when it cannot be.
@@ -117,10 +103,12 @@ class Router:
         For a process that keeps its device; elsewhere the engine may be closed as soon as it is returned.
         """
         with self._loading:
-            if self._embedded is None and self._state.error is None:
+            if self._embedded is None and self._start.state.error is None:
                 self._load()
             if self._embedded is None:
-                raise ModelUnavailable(self._state.error or "The embedded model did not load; the log has the details.")
+                raise ModelUnavailable(
+                    self._start.state.error or "The embedded model did not load; the log has the details."
+                )
             return self._embedded
 
     def model_ids(self) -> list[str]:
@@ -144,10 +132,12 @@ class Router:
         self._identities[model] = (mark, found)
         return found
 
-    def pooled_states(self, contexts: Sequence[str], texts: Sequence[str], layer: int) -> Features:
+    def pooled_states(
+        self, contexts: Sequence[str], texts: Sequence[str], layer: int, terms: Terms | None = None
+    ) -> Features:
         """Mean hidden states of texts on the embedded base; see `evaluation.judge.features.pooled_states`."""
         with self._tenancy.use():
-            return self.embedded().pooled_states(contexts, texts, layer)
+            return self.embedded().pooled_states(contexts, texts, layer, terms)
 
     def stream(self, requests: Sequence[GenerationRequest]) -> Iterator[Chunk]:
         """See `protocol.Engine.stream`. Requests for one engine go to it together, in one batch.
@@ -226,8 +216,8 @@ class Router:
         except UserFacingError as error:
             log.info("embedded model: not loaded yet. %s", error)
             with self._loading:
-                if self._embedded is None and self._state.error is None:
-                    self._state = LoadState(ready=True, stage=UNLOADED)
+                if self._embedded is None and self._start.state.error is None:
+                    self._start.ready(unloaded=True)
 
     def _unload(self) -> None:
         """Take every model of this process off its device."""
@@ -238,8 +228,8 @@ class Router:
             self._embedded = None
             self._others.clear()
             self._loaded = {}
-            if self._state.error is None:
-                self._state = LoadState(ready=True, stage=UNLOADED)
+            if self._start.state.error is None:
+                self._start.ready(unloaded=True)
         for engine in engines:
             engine.close()
         release_memory()
@@ -247,26 +237,13 @@ class Router:
 
     def _load(self) -> None:
         """Load the embedded model. `_loading` is held."""
-        try:
+        with self._start.watched():
             marks = {name: adapter_mark(folder) for name, folder in self._adapters().items()}
-            self._embedded = self._load_embedded(self._report)
+            self._embedded = self._load_embedded(self._start.report)
             self._loaded = {name: marks[name] for name in self._embedded.model_ids() if name in marks}
             self._identities.clear()  # files may have changed while nothing was loaded
             for model in self._embedded.model_ids():
                 self._remember(model, self._embedded)
-            log.info("embedded model: ready")
-            self._state = LoadState(ready=True, stage="ready")
-        except UserFacingError as error:
-            self._state = LoadState(stage="failed", error=str(error))
-        except Exception as error:  # shown on the page; the traceback goes to the log
-            log.exception("loading the embedded model failed")
-            self._state = LoadState(
-                stage="failed", error=f"The embedded model did not load ({type(error).__name__}); see the log."
-            )
-
-    def _report(self, stage: str) -> None:
-        log.info("embedded model: %s", stage)
-        self._state = LoadState(stage=stage)
 
 
 def adapter_mark(folder: Path) -> tuple[int, ...]:

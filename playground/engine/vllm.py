@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from evaluation.benchmark.pacing import Stopped
 from evaluation.errors import ModelUnavailable, UserFacingError
 from evaluation.types import FinishReason, ModelIdentity
 from playground.engine.balance import Balancer, NoneWorks, Place, Server
-from playground.engine.merge import in_lanes
+from playground.engine.flights import Flights
 from playground.engine.protocol import Chunk, Finish, GenerationRequest
 from playground.engine.thinking import Deltas
 from playground.engine.vllm_cards import none_answers
@@ -45,11 +45,12 @@ def our_models(
     base_id: str = "base",
     max_rank: int | None = None,
     long_work: bool = False,
+    spare: Callable[[], Address] | None = None,
 ) -> VllmEngine:
-    """The engine of servers that have loaded `folder`; see `OurModels`."""
+    """The engine of servers that have loaded `folder`; see `OurModels`, and `VllmEngine` for `spare`."""
     servers = [Server(address) for address in addresses]
     models = OurModels(servers, folder, base_id=base_id, max_rank=max_rank)
-    return VllmEngine(servers, models, long_work=long_work)
+    return VllmEngine(servers, models, long_work=long_work, spare=spare)
 
 
 def their_models(addresses: Sequence[Address], *, prefix: str = "vllm:", long_work: bool = False) -> VllmEngine:
@@ -117,13 +118,24 @@ class _Written:
 class VllmEngine:
     """Serves the models of one or several vLLM servers. Fits `protocol.Engine`."""
 
-    def __init__(self, servers: Sequence[Server], models: Models, *, long_work: bool = False) -> None:
+    def __init__(
+        self,
+        servers: Sequence[Server],
+        models: Models,
+        *,
+        long_work: bool = False,
+        spare: Callable[[], Address] | None = None,
+    ) -> None:
         """With `long_work` nobody reads along: a reply's text comes when it is whole, so that one that breaks off at
-        one server can be made at another, and a server that is gone is waited for longer."""
+        one server can be made at another, and a server that is gone is waited for longer.
+
+        `spare` is called once, when no server has worked for that long: it starts one more with the same model, which
+        the requests go on at, or raises UserFacingError. Only with `OurModels`: others are known by their addresses.
+        """
         self._balancer, self._models, self._long = Balancer(servers), models, long_work
         self._patience_s = LONG_PATIENCE_S if long_work else PATIENCE_S
-        self._flights: list[_Flight] = []
-        self._lock = threading.Lock()
+        self._flights = Flights[_Flight]()
+        self._spare, self._sparing = spare, threading.Lock()
 
     def model_ids(self) -> list[str]:
         """See `protocol.Engine.model_ids`."""
@@ -145,35 +157,16 @@ class VllmEngine:
 
     def close(self) -> None:
         """End all requests. The servers go on."""
-        with self._lock:
-            flights = list(self._flights)
-        for flight in flights:
-            flight.cancel()
+        self._flights.cancel()
 
     def stream(self, requests: Sequence[GenerationRequest]) -> Generator[Chunk]:
         """See `protocol.Engine.stream`. Where only the server can count a prompt, one too long is an error at its end."""
-        return self._follow([_Flight(request, self._models.prepare(request)) for request in requests])
-
-    def _follow(self, flights: list[_Flight]) -> Generator[Chunk]:
-        def stop() -> None:
-            for flight in flights:
-                flight.cancel()
-
-        with self._lock:
-            self._flights += flights
-        try:
-            yield from in_lanes(flights, self._one, min(self._balancer.most, _MOST_LANES), stop)
-        finally:
-            with self._lock:
-                ours = set(flights)
-                self._flights = [flight for flight in self._flights if flight not in ours]
+        flights = [_Flight(request, self._models.prepare(request)) for request in requests]
+        return self._flights.follow(flights, self._one, min(self._balancer.most, _MOST_LANES))
 
     def cancel(self, request_id: str) -> None:
         """See `protocol.Engine.cancel`. The connection ends, upon which the server drops the request."""
-        with self._lock:
-            named = [flight for flight in self._flights if flight.request.id == request_id]
-        for flight in named:
-            flight.cancel()
+        self._flights.cancel(request_id)
 
     def _one(self, flight: _Flight) -> Generator[Chunk]:
         request, identity = flight.request, flight.prepared.identity
@@ -206,6 +199,7 @@ class VllmEngine:
         since = self._balancer.clock()
         broken = busy = 0
         while True:
+            known = len(self._balancer.servers)
             try:
                 place = self._balancer.enter(
                     flight.cancelled,
@@ -214,6 +208,8 @@ class VllmEngine:
                     lambda server: self._models.able(server, flight.request.model),
                 )
             except NoneWorks:
+                if self._spared(known):
+                    continue
                 return str(none_answers(self._balancer.servers))
             origin, wait_s = place.server.address.origin, 0.0
             try:
@@ -252,6 +248,17 @@ class VllmEngine:
             if broken >= ATTEMPTS or busy >= BUSY_ATTEMPTS or flight.cancelled.wait(wait_s):
                 return told
             written.restart()
+
+    def _spared(self, known: int) -> bool:
+        """Whether there is a server beside the `known` that do not work, started here if need be. Raises what `spare` does."""
+        with self._sparing:  # the first of many requests starts it, the others wait for it
+            models, spare = self._models, self._spare
+            if spare is not None and isinstance(models, OurModels) and len(self._balancer.servers) == known:
+                self._spare = None
+                server = Server(spare())
+                models.add_server(server)
+                self._balancer.add(server)
+            return len(self._balancer.servers) > known
 
     def _reply(self, flight: _Flight, place: Place, written: _Written) -> Generator[Chunk]:
         """One attempt at one server, streamed. Raises what `Call` does, ValueError for a reply without an end."""

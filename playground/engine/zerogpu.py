@@ -8,21 +8,20 @@ Space yet: what `spaces` promises is in its documentation, and the tests have a 
 from __future__ import annotations
 
 import importlib
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evaluation.errors import ModelUnavailable, UserFacingError
 from evaluation.types import ModelIdentity
+from playground.engine.loading import Loading, LoadState
 from playground.engine.protocol import Chunk, Engine, Finish, GenerationRequest
-from playground.engine.router import LoadState
 
 if TYPE_CHECKING:
     from evaluation.judge.features import Features
-
-log = logging.getLogger(__name__)
+    from evaluation.judge.low_rank import Terms
 
 _here: dict[str, Any] = {}  # in the process that has the GPU: the engine, once it is loaded
 
@@ -50,7 +49,7 @@ class BorrowedGpu:
             ) from error
         self._prepare, self._adapters = prepare, adapters
         self._folder: Path | None = None
-        self._state = LoadState()
+        self._loading = Loading("embedded model")
         self._settled = threading.Event()
         self._started = threading.Lock()
         self._cancelled: set[str] = set()
@@ -80,7 +79,7 @@ class BorrowedGpu:
 
     def load_state(self) -> LoadState:
         """How far the folder is; never blocks."""
-        return self._state
+        return self._loading.state
 
     def model_ids(self) -> list[str]:
         """The base and its adapters."""
@@ -120,27 +119,24 @@ class BorrowedGpu:
         if len(self._cancelled) > 10_000:  # of requests that had ended before
             self._cancelled.pop()
 
-    def pooled_states(self, contexts: Sequence[str], texts: Sequence[str], layer: int) -> Features:
+    def pooled_states(
+        self, contexts: Sequence[str], texts: Sequence[str], layer: int, terms: Terms | None = None
+    ) -> Features:
         """What the embedded judge reads; see `evaluation.judge.features.pooled_states`."""
-        return self._pool(self._ready(), dict(self._adapters()), list(contexts), list(texts), layer)
+        return self._pool(self._ready(), dict(self._adapters()), list(contexts), list(texts), layer, terms)
 
     def _ready(self) -> Path:
         self.start()
         self._settled.wait()
         if self._folder is None:
-            raise ModelUnavailable(self._state.error or "The embedded model did not come; the log has the details.")
+            raise ModelUnavailable(
+                self._loading.state.error or "The embedded model did not load; the log has the details."
+            )
         return self._folder
 
     def _get_ready(self) -> None:
         try:
-            self._folder = self._prepare(lambda stage: setattr(self, "_state", LoadState(stage=stage)))
-            self._state = LoadState(ready=True, stage="ready")
-        except UserFacingError as error:
-            self._state = LoadState(stage="failed", error=str(error))
-        except Exception as error:  # shown on the page; the traceback goes to the log
-            log.exception("preparing the embedded model failed")
-            self._state = LoadState(
-                stage="failed", error=f"The embedded model did not come ({type(error).__name__}); see the log."
-            )
+            with suppress(UserFacingError), self._loading.watched():  # load_state says why
+                self._folder = self._prepare(self._loading.report)
         finally:
             self._settled.set()

@@ -90,17 +90,21 @@ def train_adapter(run: Assignment) -> Outcome:
 
 
 def fit_judge(run: Assignment) -> Outcome:
-    """Fit the embedded judge's heads on the graded sample responses. A minute's work: it is not stopped half-way."""
+    """Fit the embedded judge on the graded sample responses. Stopped half-way, it leaves nothing and begins anew."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from training.judge_head import train_judge
+    from training.judge_terms import FittingStopped
 
     graded = read_graded(GRADED_FILE, {p.id: p for suite in sample_suites().values() for p in suite.prompts})
     graded += everyday_answers()
     base = ensure_embedded(run.home, lambda words: run.report("progress", {"stage": "base", "message": words}))
     head = run.path / "embedded-head.safetensors"
     model, tokenizer = AutoModelForCausalLM.from_pretrained(base), AutoTokenizer.from_pretrained(base)
-    agreement = train_judge(graded, model, tokenizer, run.report, head)
+    try:
+        agreement = train_judge(graded, model, tokenizer, run.report, head, should_stop=run.should_stop)
+    except FittingStopped:
+        return Outcome(stopped=True)
     return Outcome({"head": str(head), "agreement": agreement})
 
 

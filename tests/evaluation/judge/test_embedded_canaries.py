@@ -27,7 +27,7 @@ def judge() -> EmbeddedJudge:
         pytest.skip("the embedded model is not converted yet; PLAYGROUND_TEST_MODEL=1 converts it, about a minute")
     folder = ensure_embedded(home)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder).eval(), AutoTokenizer.from_pretrained(folder)
-    return EmbeddedJudge(lambda contexts, texts, layer: pooled_states(model, tokenizer, contexts, texts, layer), "base")
+    return EmbeddedJudge(lambda *read: pooled_states(model, tokenizer, *read), "base")
 
 
 @pytest.mark.model

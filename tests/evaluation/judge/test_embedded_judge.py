@@ -11,6 +11,7 @@ import pytest
 from evaluation.errors import ModelUnavailable, SettingsRejected
 from evaluation.judge.embedded import HEAD_FILE, EmbeddedJudge, Head, Heads, explain, load_heads, save_heads
 from evaluation.judge.features import OBSERVATIONS, observed, reading
+from evaluation.judge.low_rank import Terms
 from evaluation.judge.protocol import Exchange
 from evaluation.types import Prompt, Response, Scale
 
@@ -44,7 +45,7 @@ class Pool:
     def __init__(self, values: dict[str, float]) -> None:
         self.values, self.contexts, self.texts, self.layers = values, [], [], []  # type: ignore[var-annotated]
 
-    def __call__(self, contexts: Sequence[str], texts: Sequence[str], layer: int) -> np.ndarray:
+    def __call__(self, contexts: Sequence[str], texts: Sequence[str], layer: int, terms: Terms | None) -> np.ndarray:
         self.contexts += contexts
         self.texts += texts
         self.layers.append(layer)
