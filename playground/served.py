@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,26 +11,26 @@ from typing import TYPE_CHECKING
 
 from evaluation.errors import ModelUnavailable, UserFacingError
 from evaluation.types import ModelIdentity
+from playground.engine.loading import Loading, LoadState
 from playground.engine.protocol import Chunk, GenerationRequest
-from playground.engine.router import LoadState, adapter_mark
+from playground.engine.router import adapter_mark
 from playground.engine.vllm import VllmEngine, our_models, their_models
 from playground.engine.wire import Address
 from playground.settings import Settings
 from training.embedded import ensure_embedded
 
 if TYPE_CHECKING:
-    from playground.serving import VllmServer
+    from playground.serving import LentServer, VllmServer
     from playground.serving.remote import RemoteServers
     from playground.serving.state import Server
-
-log = logging.getLogger(__name__)
 
 
 class ServedEngine:
     """`base` and its adapters on the servers that the settings name, or on one of this app's own. Fits `Engine`.
 
-    `server` is the app's; without one it makes its own, which ends with this process. It is started with the first
-    question, or by `start`; one that was stopped since is not started again by a question.
+    `server` is the app's; without one it takes the one that the app has lent to this process, or makes its own, which
+    ends with this process. It is started with the first question, or by `start`; one that was stopped since is not
+    started again by a question.
     """
 
     def __init__(
@@ -43,8 +42,8 @@ class ServedEngine:
         long_work: bool = False,
     ) -> None:
         self._settings, self._adapters, self._long = settings, adapters, long_work
-        self._server = server
-        self._state = LoadState()
+        self._server: VllmServer | RemoteServers | LentServer | None = server
+        self._loading = Loading("embedded model")
         self._mutex = threading.Lock()
         self._started = False
         self._engine: VllmEngine | None = None
@@ -61,7 +60,7 @@ class ServedEngine:
 
     def load_state(self) -> LoadState:
         """How far the server's start is; never blocks."""
-        return self._state
+        return self._loading.state
 
     def identity(self, model: str) -> ModelIdentity:
         """See `protocol.Engine.identity`."""
@@ -116,51 +115,57 @@ class ServedEngine:
         if self._engine is None or server.base_urls != self._urls:  # a server that is started anew may move
             addresses = [Address(url, server.api_key) for url in server.base_urls]
             folder = server.folder or ensure_embedded(self._settings.home)
-            self._engine = our_models(addresses, folder, max_rank=server.max_lora_rank, long_work=self._long)
+            self._engine = our_models(
+                addresses, folder, max_rank=server.max_lora_rank, long_work=self._long, spare=self._spare()
+            )
             self._urls, self._loaded = server.base_urls, {}
         return self._engine
 
     def _theirs(self) -> VllmEngine:
         """The engine of servers that somebody else runs with the embedded model's folder."""
         if self._engine is None:
-            folder = ensure_embedded(self._settings.home, self._report)
+            folder = ensure_embedded(self._settings.home, self._loading.report)
             addresses = [Address(url, self._settings.vllm_key) for url in self._settings.vllm_url]
             self._engine = our_models(addresses, folder, long_work=self._long)
         if not self._started:
-            try:
+            with self._loading.watched():
                 self._engine.check()
-            except UserFacingError as error:
-                self._state = LoadState(stage="failed", error=str(error))
-                raise
-            self._started, self._state = True, LoadState(ready=True, stage="ready")
+            self._started = True
         return self._engine
 
     def _ready(self) -> Server:
         if self._server is None:
-            self._server = _own_server(self._settings)
+            self._server = _lent_or_own(self._settings)
         if self._started:
             return self._server.server()
-        try:
+        with self._loading.watched():
             self._server.start()
-            found = self._server.wait_ready(self._report)
-        except UserFacingError as error:
-            self._state = LoadState(stage="failed", error=str(error))
-            raise
+            found = self._server.wait_ready(self._loading.report)
         self._started = True
-        self._state = LoadState(ready=True, stage="ready")
         return found
 
-    def _report(self, stage: str) -> None:
-        log.info("%s", stage)
-        self._state = LoadState(stage=stage)
+    def _spare(self) -> Callable[[], Address] | None:
+        """What takes the place of a server that was lent, once that is gone."""
+        from playground.serving import LentServer
+
+        lent = self._server
+        if not isinstance(lent, LentServer):
+            return None
+
+        def own() -> Address:
+            found = lent.own(self._loading.report)
+            return Address(found.base_url, found.api_key)
+
+        return own
 
 
-def _own_server(settings: Settings) -> VllmServer | RemoteServers:
+def _lent_or_own(settings: Settings) -> VllmServer | RemoteServers | LentServer:
     import atexit
 
-    from playground.serving import vllm_server
+    from playground.serving import LentServer, lent_server, vllm_server
 
-    server = vllm_server(settings)
+    lent = lent_server()
+    server = vllm_server(settings) if lent is None else LentServer(lent, settings)
     atexit.register(server.close)
     return server
 

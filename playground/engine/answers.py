@@ -66,7 +66,7 @@ def _fitting(engine: Engine, requests: Sequence[Request]) -> tuple[list[Request]
 
 
 def _asked(request: Request) -> GenerationRequest:
-    return GenerationRequest(request.key, request.model, request.prompt.messages(), request.sampling)
+    return GenerationRequest(request.key, request.model, request.messages, request.sampling)
 
 
 def _response(request: Request, text: str, identity: str, finish: Finish) -> Response:

@@ -73,6 +73,12 @@ class Balancer:
         self._clock = clock
         self._changed = threading.Condition()
 
+    def add(self, server: Server) -> None:
+        """One more, which the requests that wait may go to."""
+        with self._changed:
+            self.servers.append(server)
+            self._changed.notify_all()
+
     @property
     def most(self) -> int:
         """Requests at once that all servers together may ever get."""

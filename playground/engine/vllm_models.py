@@ -163,6 +163,10 @@ class OurModels:
         if before is not None and before[0].adapter_sha256 != adapter.sha256:
             self._unload(_served_name(name, before[0].adapter_sha256))
 
+    def add_server(self, server: Server) -> None:
+        """One more that has loaded the folder."""
+        self._servers.append(server)
+
     def able(self, server: Server, model: str) -> bool:
         """Every server serves all of them."""
         return True

@@ -16,6 +16,7 @@ RANKS = (8, 16, 32, 64, 128, 256, 320, 512)  # those that vLLM takes as --max-lo
 LEAST_RANK = 16  # what a training has when nobody says otherwise: the next adapter must find room
 ADAPTERS_AT_ONCE = 8  # in one batch; each costs the memory of one adapter of the largest rank
 ADAPTERS_KEPT = 32  # in main memory, from where one comes back without being read again
+FEW_CORES = 4
 SERVER_MARK = "PLAYGROUND_VLLM_SERVER"  # in the environment of all processes of one server
 # Options that would break a promise: where the server listens, who may ask it, what runs in it, what it is called.
 _OURS = (
@@ -120,6 +121,17 @@ def _has_template(folder: Path) -> bool:
         return False
 
 
+def threads_of() -> dict[str, str]:
+    """How a server on a CPU shares the cores out, where the user has not said so (`VLLM_CPU_...`).
+
+    vLLM keeps a core of each server for its scheduler and computes on the others: on two cores that is half of them. The
+    scheduler works while the computation waits for it, so with few cores all of them compute.
+    """
+    said = {"VLLM_CPU_NUM_OF_RESERVED_CPU", "VLLM_CPU_OMP_THREADS_BIND"} & os.environ.keys()
+    few = len(os.sched_getaffinity(0)) <= FEW_CORES if hasattr(os, "sched_getaffinity") else False
+    return {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"} if few and not said else {}
+
+
 def environment_of(key: str, mark: str, cache: Path, visible_gpus: str | None) -> dict[str, str]:
     """The server's environment: ours without our settings and keys, and with its own key."""
     inherited = {
@@ -144,4 +156,6 @@ def environment_of(key: str, mark: str, cache: Path, visible_gpus: str | None) -
     }
     if visible_gpus is not None:
         ours["CUDA_VISIBLE_DEVICES"] = visible_gpus
+    else:
+        ours |= threads_of()
     return {**inherited, **ours}

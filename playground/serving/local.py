@@ -8,8 +8,9 @@ from pathlib import Path
 
 from evaluation.errors import UserFacingError
 from playground.serving.remote import RemoteServers
-from playground.serving.server import Adapters, Base, Report, VllmServer
+from playground.serving.server import Adapters, Base, VllmServer
 from playground.serving.state import Server
+from playground.serving.watched import Report
 from playground.settings import Settings
 
 EMBEDDED = "embedded"

@@ -7,7 +7,6 @@ import os
 import secrets
 import subprocess
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,13 +24,13 @@ from playground.serving.logs import Log
 from playground.serving.plan import MemoryPlan, free_gpu_memory, free_memory, make_plan, read_model
 from playground.serving.reasons import Reason, ServerFailed, why_it_ended
 from playground.serving.state import Server, ServerState
+from playground.serving.watched import Report, Watched
 from playground.settings import Settings
 
 log = logging.getLogger(__name__)
 
 CHAT_LETS_GO_S = 30.0  # in which chat gives a GPU back to who asks for it
 GUARD = Path(__file__).with_name("guard.py")
-Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,8 @@ class Patience:
     health: float = 5.0  # between two questions to one that is ready
 
 
-class VllmServer:
-    """One server of this app. Methods may be called from any thread; `state` is cheap enough to poll."""
+class VllmServer(Watched):
+    """One server of this app."""
 
     def __init__(
         self,
@@ -79,44 +78,13 @@ class VllmServer:
         patience: Patience = Patience(),
     ) -> None:
         """Nothing is started before `start`."""
-        self._settings = settings
+        super().__init__(settings, ServerState("off", time.time(), model=base.served_as))
         self._base = base
         self._find = environment
         self._patience = patience
-        self._mutex = threading.Condition()
-        self._state = ServerState("off", time.time(), model=base.served_as)
-        self._server: Server | None = None
-        self._asked_to_stop = threading.Event()
-        self._thread: threading.Thread | None = None
         self._folder: Path | None = None  # of this server's log
         self._key = secrets.token_urlsafe(32)
         self._port = 0
-
-    @property
-    def settings(self) -> Settings:
-        return self._settings
-
-    def state(self) -> ServerState:
-        """How it stands."""
-        with self._mutex:
-            return self._state
-
-    def server(self) -> Server:
-        """What is needed to speak to it. Raises ServerFailed unless it is ready."""
-        with self._mutex:
-            if self._server is None:
-                raise ServerFailed(self._state.reason or Reason("unreachable", "The vLLM server is not running."))
-            return self._server
-
-    def start(self) -> None:
-        """Begin to start it, and return. Does nothing while it starts, runs or ends."""
-        with self._mutex:
-            if self._thread is not None and self._thread.is_alive():
-                return
-            self._asked_to_stop.clear()
-            self._set(ServerState("starting", time.time(), "preparing", self._base.served_as))
-            self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
-            self._thread.start()
 
     def stop(self, *, wait: bool = True) -> None:
         """End it and, unless told otherwise, wait until nothing of it is left: the patience, and some seconds."""
@@ -124,10 +92,10 @@ class VllmServer:
             thread = self._thread
             if thread is None or not thread.is_alive():
                 if self._state.phase == "failed":
-                    self._set(ServerState("off", time.time(), model=self._base.served_as))
+                    self._set_off()
                 return
             self._set(replace(self._state, phase="stopping", since=time.time()))
-            self._asked_to_stop.set()
+            self._ending.set()
         if wait:
             thread.join()
 
@@ -144,7 +112,7 @@ class VllmServer:
                 if self._server is not None and state.phase == "ready":
                     return self._server
                 if state.phase not in ("starting", "ready"):
-                    raise ServerFailed(state.reason or Reason("unreachable", "The vLLM server is not running."))
+                    raise self._none_there()
                 if told == (state.stage, state.restarts):
                     self._mutex.wait(5.0)
                     continue
@@ -160,13 +128,6 @@ class VllmServer:
 
     # From here on everything runs on the server's thread.
 
-    def _set(self, state: ServerState, server: Server | None = None) -> None:
-        with self._mutex:
-            if self._asked_to_stop.is_set() and state.phase in ("starting", "ready"):
-                state, server = replace(state, phase="stopping"), None
-            self._state, self._server = state, server
-            self._mutex.notify_all()
-
     def _run(self) -> None:
         last: Reason | None
         try:
@@ -178,8 +139,8 @@ class VllmServer:
         except Exception as error:
             log.exception("the vLLM server cannot be supervised")
             last = Reason("ended", f"The supervision of the server failed ({type(error).__name__}: {error}).")
-        if last is None or self._asked_to_stop.is_set():
-            self._set(ServerState("off", time.time(), model=self._base.served_as))
+        if last is None or self._ending.is_set():
+            self._set_off()
         else:
             log.warning("vLLM server: %s", last.words)
             self._set(replace(self._state, phase="failed", since=time.time(), stage=None, models=(), reason=last))
@@ -204,7 +165,7 @@ class VllmServer:
             self._set(
                 ServerState("starting", time.time(), "preparing", self._base.served_as, reason=ended, restarts=tries)
             )
-            if self._asked_to_stop.wait(self._patience.pauses[min(len(ends), len(self._patience.pauses)) - 1]):
+            if self._ending.wait(self._patience.pauses[min(len(ends), len(self._patience.pauses)) - 1]):
                 return None
 
     def _serve_once(self) -> Reason | None:
@@ -308,7 +269,7 @@ class VllmServer:
         asked = 0.0
         dead_since: float | None = None
         ready = False
-        while not self._asked_to_stop.wait(self._patience.look):
+        while not self._ending.wait(self._patience.look):
             if child.poll() is not None:
                 return why_it_ended(own_log.all(), child.returncode)
             now = time.monotonic()

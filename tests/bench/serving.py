@@ -7,6 +7,7 @@ servers compute nothing and share the machine with the client, so it is the clie
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from evaluation.benchmark.judging import Panel
 from evaluation.benchmark.plan import Request, choose_prompts, plan
 from evaluation.benchmark.run import run_benchmark
@@ -30,6 +33,7 @@ from playground.engine.answers import answers
 from playground.engine.protocol import GenerationRequest
 from playground.engine.vllm import VllmEngine, our_models
 from playground.engine.wire import Address, Call
+from playground.serving.command import INSIDE, threads_of
 from tests.tiny import tiny_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,15 +128,19 @@ def measure(home: Path, repeats: int = 3, prompts: int = PROMPTS, tokens: int = 
         bodies = [long_engine._models.prepare(_asked(request)).body for request in requests]
         _tokens_per_s(long_engine, requests)  # warm-up, and both prefix caches filled
         found["server_tok_s"] = [_tokens_per_s(long_engine, _reseeded(requests, n)) for n in range(repeats)]
+        found["drawn_tok_s"] = [_tokens_per_s(long_engine, _drawn(requests, n)) for n in range(repeats)]
         found |= _pairs(engine, server.base_url, server.api_key, repeats)
         found["hot_load_s"] = [
             _hot_load_s(engine, SHIPPED_ADAPTERS / PAIR[1], home / "adapters", n) for n in range(repeats)
         ]
-    found["offline_tok_s"] = _offline_tok_s(folder, SHIPPED_ADAPTERS, requests, bodies, repeats)
+    found["offline_tok_s"] = _offline_tok_s(folder, SHIPPED_ADAPTERS, requests, bodies, repeats, INSIDE)
+    found["bare_offline_tok_s"] = _offline_tok_s(folder, SHIPPED_ADAPTERS, requests, bodies, repeats)
+    torch.set_num_threads(os.cpu_count() or 1)  # tests.tiny has left it one
     local = catalog.build_router(settings.model_copy(update={"engine": "transformers"})).embedded()
     ours = plan(asked, chosen, {model: local.identity(model) for model in PAIR})
     _tokens_per_s(local, ours[:4])
     found["transformers_tok_s"] = [_tokens_per_s(local, _reseeded(ours, n)) for n in range(repeats)]
+    found["transformers_drawn_tok_s"] = [_tokens_per_s(local, _drawn(ours, n)) for n in range(repeats)]
     local.close()
     found["over_offline"] = _ratios(found["server_tok_s"], found["offline_tok_s"])
     found["over_transformers"] = _ratios(found["server_tok_s"], found["transformers_tok_s"])
@@ -147,8 +155,15 @@ def _reseeded(requests: Sequence[Request], seed: int) -> list[Request]:
     return [replace(request, sampling=replace(request.sampling, seed=seed)) for request in requests]
 
 
+def _drawn(requests: Sequence[Request], seed: int) -> list[Request]:
+    """The same with the usual temperature and top_p, which costs a server on a CPU more than the likeliest token does."""
+    usual = Sampling()
+    drawn = {"temperature": usual.temperature, "top_p": usual.top_p, "seed": seed}
+    return [replace(request, sampling=replace(request.sampling, **drawn)) for request in requests]
+
+
 def _asked(request: Request) -> GenerationRequest:
-    return GenerationRequest(request.key, request.model, request.prompt.messages(), request.sampling)
+    return GenerationRequest(request.key, request.model, request.messages, request.sampling)
 
 
 def _tokens_per_s(engine: Any, requests: Sequence[Request]) -> float:
@@ -161,9 +176,17 @@ def _tokens_per_s(engine: Any, requests: Sequence[Request]) -> float:
 
 
 def _offline_tok_s(
-    folder: Path, adapters: Path, requests: Sequence[Request], bodies: Sequence[dict[str, Any]], repeats: int
+    folder: Path,
+    adapters: Path,
+    requests: Sequence[Request],
+    bodies: Sequence[dict[str, Any]],
+    repeats: int,
+    plugins: Path | None = None,
 ) -> list[float]:
-    """What vLLM itself makes of the same prompts, in its own environment, with nothing else running."""
+    """What vLLM itself makes of the same prompts, in its own environment, with nothing else running.
+
+    With `plugins`, those that the app's servers load, it computes as they do.
+    """
     work = {
         "folder": str(folder),
         "adapters": {name: str(adapters / name) for name in PAIR},
@@ -174,10 +197,12 @@ def _offline_tok_s(
         ],
     }  # fmt: skip
     python = ROOT / ".venv-vllm" / "bin" / "python"
+    environment = {**os.environ, **threads_of(), "PYTHONPATH": str(plugins or "")}
     with tempfile.TemporaryDirectory() as scratch:
         given, got = Path(scratch) / "work.json", Path(scratch) / "out.json"
         given.write_text(json.dumps(work), encoding="utf-8")
-        subprocess.run([str(python), str(OFFLINE), str(given), str(got)], check=True, timeout=1800, cwd=scratch)
+        command = [str(python), str(OFFLINE), str(given), str(got)]
+        subprocess.run(command, check=True, timeout=1800, cwd=scratch, env=environment)
         return [float(value) for value in json.loads(got.read_text(encoding="utf-8"))]
 
 

@@ -45,7 +45,10 @@ def test_a_prompt_that_is_too_long_fails_alone():
     asked = requests(engine)
     long = Prompt("long", "長" * 11, suite="mine")
     asked[3] = replace(
-        asked[3], prompt=long, key=response_key(long.messages(), asked[3].identity, asked[3].sampling, 0)
+        asked[3],
+        prompt=long,
+        messages=long.messages(),
+        key=response_key(long.messages(), asked[3].identity, asked[3].sampling, 0),
     )
     made = {r.key: r for r in answers(engine, asked, never)}
     assert made.keys() == {request.key for request in asked}

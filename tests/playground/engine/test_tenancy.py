@@ -14,9 +14,10 @@ import pytest
 
 from evaluation.errors import UserFacingError
 from playground.engine import tenancy
+from playground.engine.loading import UNLOADED
 from playground.engine.local import LocalEngine, identify
 from playground.engine.protocol import Chunk
-from playground.engine.router import UNLOADED, Router
+from playground.engine.router import Router
 from playground.engine.tenancy import Tenancy
 from tests.playground.engine.serving import finishes, request, wait_until, whole, within
 from tests.playground.engine.test_router import FakeEngine

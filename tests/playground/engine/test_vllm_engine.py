@@ -294,6 +294,40 @@ def test_long_work_waits_for_a_server_that_is_started_anew(tiny, monkeypatch):
     assert finishes(got) == {"r": "length"}
 
 
+def test_when_no_server_works_any_more_one_spare_takes_all_requests(tiny, tiny_adapters, monkeypatch):
+    monkeypatch.setattr(vllm, "LONG_PATIENCE_S", 0.3)
+    first, second, asked = VllmServer(tiny), VllmServer(tiny), []
+    with second:
+
+        def spare() -> Address:
+            asked.append("spare")
+            return Address(second.url, KEY)
+
+        with first:
+            engine = our_models([Address(first.url, KEY)], tiny, long_work=True, spare=spare)
+            engine.add_adapter("first", tiny_adapters["first"])
+        chunks = ask(engine, *(request(f"r{n}", "first" if n % 2 else "base", f"問い{n}") for n in range(6)))
+    assert set(finishes(chunks).values()) == {"length"} and len(finishes(chunks)) == 6
+    assert asked == ["spare"] and len(second.completions) == 6
+    assert whole(chunks, "r1").startswith("first@") and whole(chunks, "r2").startswith("base:")
+
+
+def test_a_spare_that_does_not_start_is_told_and_asked_for_once(tiny, monkeypatch):
+    monkeypatch.setattr(vllm, "LONG_PATIENCE_S", 0.2)
+    asked = []
+
+    def spare() -> Address:
+        asked.append("spare")
+        raise ModelUnavailable("There is no memory for another server.")
+
+    with VllmServer(tiny) as gone:
+        engine = our_models([Address(gone.url, KEY)], tiny, long_work=True, spare=spare)
+        engine.check()
+    chunks = ask(engine, request("a", "base"), request("b", "base"))
+    told = [chunk.finish.error for chunk in chunks if chunk.finish is not None]
+    assert asked == ["spare"] and "no memory" in " ".join(told) and set(finishes(chunks).values()) == {"error"}
+
+
 def test_a_server_that_never_answers_can_be_left(tiny):
     server = VllmServer(tiny, chunk_delay=30.0)
     with engine_of(server, folder=tiny) as engine:

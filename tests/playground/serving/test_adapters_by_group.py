@@ -62,7 +62,8 @@ def test_a_slice_is_expanded_into_its_own_columns_only():
 def test_vllm_finds_the_plugins_by_their_entry_points():
     found = [one for dist in metadata.distributions(path=[str(INSIDE)]) for one in dist.entry_points]
     assert {one.group for one in found} == {"vllm.general_plugins"}
-    assert {one.value for one in found} == {"adapters_by_group:register", "seeds_on_cpu:register"}
+    names = ("adapters_by_group", "seeds_on_cpu", "nucleus_on_cpu")
+    assert {one.value for one in found} == {f"{name}:register" for name in names}
     assert callable(ours.register)
 
 
@@ -75,3 +76,12 @@ def test_a_version_that_is_built_otherwise_is_left_alone():
         setattr(module, name, None)
     ours.replace_in(module)
     assert all(getattr(module, name) is getattr(ours, name) for name in ours.NAMES)
+
+
+def test_who_is_asked_anew_when_the_same_tensor_says_something_else():
+    inputs, weights, who = drawn(TOKENS, IN), drawn(PLACES, RANK, IN), torch.tensor(WHO)
+    for said in (WHO, [1] * TOKENS, WHO[::-1], WHO[:3] + WHO[:3] + [2]):
+        who.copy_(torch.tensor(said))  # as vLLM does for each step
+        for given in (who, who.to(torch.int32)):
+            found = ours.products(inputs, weights, given, torch.float32)
+            assert torch.allclose(found, one_by_one(inputs, weights, said), atol=1e-5)

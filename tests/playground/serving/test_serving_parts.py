@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import pytest
 
 from evaluation.errors import SettingsRejected
 from playground.serving import ServerFailed, VllmServer, asking, logs, running_server, vllm_server
-from playground.serving.command import check_options, devices_wanted, largest_rank
+from playground.serving.command import check_options, devices_wanted, environment_of, largest_rank, threads_of
 from playground.serving.environment import check_cpu, find_environment
 from playground.serving.inside.require_key import RequireKey
 from playground.serving.local import adapters_of, base_of
@@ -242,3 +243,24 @@ def test_a_free_port_stays_the_same_while_nobody_else_takes_it():
         taken.bind(("127.0.0.1", port))
         taken.listen()
         assert asking.free_port(port) != port
+
+
+@pytest.mark.parametrize(
+    ("cores", "said", "expected"),
+    [
+        (2, {}, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "0"}),
+        (16, {}, {}),
+        (2, {"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"}, {}),
+        (2, {"VLLM_CPU_OMP_THREADS_BIND": "0"}, {}),
+    ],
+    ids=["few", "many", "reserved", "bound"],
+)
+def test_with_few_cores_all_of_them_compute_unless_the_user_has_said_otherwise(cores, said, expected, monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    for name in ("VLLM_CPU_NUM_OF_RESERVED_CPU", "VLLM_CPU_OMP_THREADS_BIND"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in said.items():
+        monkeypatch.setenv(name, value)
+    assert threads_of() == expected
+    assert expected.items() <= environment_of("key", "mark", Path("cache"), None).items()
+    assert "VLLM_CPU_NUM_OF_RESERVED_CPU" not in environment_of("key", "mark", Path("cache"), "0").keys() - said.keys()
