@@ -209,9 +209,9 @@ def push(settings: Settings, name: str, repository: str, *, private: bool = True
         hub = HfApi(token=settings.hf_token.get_secret_value())
     with tempfile.TemporaryDirectory() as scratch, hub_told(repository):
         folder = _copy(info, Path(scratch) / name)
-        hub.create_repo(repository, private=private, exist_ok=True)
+        address = hub.create_repo(repository, private=private, exist_ok=True)
         hub.upload_folder(repo_id=repository, folder_path=folder, commit_message=f"Adapter {name}")
-    return f"https://huggingface.co/{repository}"
+    return str(address)
 
 
 @contextmanager

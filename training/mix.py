@@ -73,7 +73,7 @@ def build_mix(settings: SftSettings, load: LoadSuite, chat: ChatFormat, tests: S
 
     tests: questions that nobody may train on, those of the installed suites (`training.leaks.installed_tests`).
     Raises SettingsRejected for a suite without usable rows, a row without a reference response, a row over
-    `max_length`, and a row that is nearly a test question.
+    `max_length`, and a row that is nearly a test question. A source whose share is empty is not measured, with a warning.
     """
     warnings: list[str] = []
     examples: list[Example] = []
@@ -91,9 +91,15 @@ def build_mix(settings: SftSettings, load: LoadSuite, chat: ChatFormat, tests: S
         trained[source.suite] = rows
         examples += made
         times += [source.multiplier] * len(made)
-    held_out = {suite: _held_out(suite, settings, load, chat, warnings) for suite in settings.held_out}
+    measured = {suite: _held_out(suite, settings, load, chat, warnings) for suite in settings.held_out}
+    held_out = {suite: rows for suite, rows in measured.items() if rows}
     refuse_leaks(trained, [*tests, *_measured(settings, load)], settings.allow_overlap)
     return Mix(tuple(examples), tuple(times), held_out, warnings)
+
+
+def _sources(settings: SftSettings) -> set[str]:
+    """Names of the sources, also of one multiplied by 0: the runs of a sweep are measured on the same rows."""
+    return {source.suite for source in settings.sources}
 
 
 def is_test(prompt: Prompt) -> bool:
@@ -105,7 +111,7 @@ def _held_out_prompts(suite: str, settings: SftSettings, load: LoadSuite) -> lis
     prompts = list(load(suite))
     if tests := [p for p in prompts if is_test(p)]:
         return tests
-    if any(source.suite == suite for source in settings.trained_sources):
+    if suite in _sources(settings):
         return [p for p in prompts if _in_share(p, settings.held_out_share)]
     return prompts
 
@@ -113,8 +119,11 @@ def _held_out_prompts(suite: str, settings: SftSettings, load: LoadSuite) -> lis
 def _held_out(
     suite: str, settings: SftSettings, load: LoadSuite, chat: ChatFormat, warnings: list[str]
 ) -> list[Example]:
-    """At most `held_out_rows` of the suite's held-out rows, drawn by the seed."""
+    """At most `held_out_rows` of the suite's held-out rows, drawn by the seed; none of a small source, at times."""
     prompts = _held_out_prompts(suite, settings, load)
+    if not prompts and suite in _sources(settings):
+        warnings.append(f"{suite} is so small that none of its rows is held out; its loss is not measured.")
+        return []
     if len(prompts) > settings.held_out_rows:
         kept = random.Random(settings.seed).sample(range(len(prompts)), settings.held_out_rows)
         prompts = [prompts[n] for n in sorted(kept)]
@@ -127,7 +136,7 @@ def _held_out(
 def _measured(settings: SftSettings, load: LoadSuite) -> list[TestPrompt]:
     """Held-out rows as test questions. A share of a source is not among them: natural sets repeat themselves a
     little, and rows with the very same question stay on one side anyway."""
-    sources = {source.suite for source in settings.trained_sources}
+    sources = _sources(settings)
     return [
         TestPrompt(suite, prompt.id, prompt.question)
         for suite in settings.held_out

@@ -31,6 +31,7 @@ from playground.pages.train_form import (
     data_choices,
     form_of,
     multiplier_choices,
+    own_sources,
     preset_choices,
     rows_now,
     settings_of,
@@ -47,15 +48,34 @@ TO_RUNS_JS = "() => document.getElementById('train-run').scrollIntoView({block: 
 # ---- handlers ------------------------------------------------------------------------------------------------------
 
 
-def fill(services: Services, name: str, language: str) -> list[Any]:
+def fill(services: Services, desk: Desk, language: str, name: str) -> list[Any]:
     """A preset was chosen: every field, then how many rows that is."""
+    if name == desk.preset:
+        # A dropdown that the focus only passes says that it was used: that must not undo what was typed since.
+        return [gr.skip()] * len(FIELDS)
     with shown_to_user(language):
         form = form_of(name)
         taken = trainings.taken_names(services.settings, services.jobs.jobs())
+    desk.preset, desk.own = name, []
     values = {field: getattr(form, field) for field in FIELDS} | {"name": trainings.free_name(form.name, taken)}
     updates = [gr.update(value=values[field]) for field in FIELDS[1:]]
     updates[FIELDS.index("own") - 1] = gr.update(value=form.own, visible=form.multiplier == OWN)
     return [*updates, count(services, language, *values.values())]
+
+
+def hold_out(desk: Desk, *values: Any) -> Any:
+    """Other data was chosen: the suites whose loss is measured, with what is one's own among the data.
+
+    What was taken out of that list by hand stays out.
+    """
+    form = as_form(values)
+    own = own_sources(form)
+    if own == desk.own:
+        return gr.skip()
+    kept = [suite for suite in form.held_out or () if suite not in desk.own or suite in own]
+    more = [suite for suite in own if suite not in desk.own and suite not in kept]
+    desk.own = own
+    return kept + more
 
 
 def count(services: Services, language: str, *values: Any) -> str:
@@ -65,13 +85,17 @@ def count(services: Services, language: str, *values: Any) -> str:
 
 
 def choices_now(services: Services, language: str, name: object) -> list[Any]:
-    """A name that is free, and what can be chosen now: what was imported since the page was built is among it."""
+    """A name that is free, and what can be chosen now: what was imported since the page was built is among it.
+
+    A name that is free already is left alone: who was faster than this answer is typing another.
+    """
     suites = services.suites()
     taken = trainings.taken_names(services.settings, services.jobs.jobs())
+    free = trainings.free_name(str(name), taken)
     offered = {kind: data_choices(suites, kind, language) for kind in ("safety", "general")}
     every = all_choices(suites)
     return [
-        gr.update(value=trainings.free_name(str(name), taken)),
+        gr.skip() if free == name else gr.update(value=free),
         gr.update(choices=base_choices(services, language)),
         *(gr.update(choices=choices) for choices in (offered["safety"], offered["general"], every, every)),
     ]
@@ -320,7 +344,11 @@ def build(
     where = [desk, language]
     below = [problem, mix, seen, command, shown, looked, stopped]
     preset = drawn["preset"]
-    preset.input(partial(fill, services), [preset, language], [*values[1:], rows], **quiet)
+    preset.input(partial(fill, services), [*where, preset], [*values[1:], rows], **quiet)
+    gr.on(
+        [drawn[name].input for name in ("safety", "general")], hold_out, [desk, *values], [drawn["held_out"]],
+        trigger_mode="always_last", **quiet,
+    )  # fmt: skip
     drawn["multiplier"].change(
         lambda times: gr.update(visible=times == OWN), [drawn["multiplier"]], [drawn["own"]], **quiet
     )

@@ -12,6 +12,7 @@ from playground.pages.services import Services
 from playground.pages.text import say
 from training.presets import PRESETS, preset
 from training.settings import SftSettings, settings_from_json
+from training.sweep import member_name
 
 MULTIPLIERS = (1, 4, 16)
 SWEEP = (0, *MULTIPLIERS)  # 0 is the model without safety rows
@@ -122,7 +123,15 @@ def sweep_of(form: Form, values: Sequence[int] = SWEEP) -> list[SftSettings]:
     """
     if not form.safety:
         raise SettingsRejected("A sweep changes how often safety rows are repeated; choose safety data first.")
-    return [settings_of(replace(form, multiplier=OWN, own=n, name=f"{str(form.name).strip()}-x{n}")) for n in values]
+    return [
+        settings_of(replace(form, multiplier=OWN, own=n, name=member_name(str(form.name).strip(), n))) for n in values
+    ]
+
+
+def own_sources(form: Form) -> list[str]:
+    """The chosen suites that the preset does not train on."""
+    planned = {source.suite for source in preset(str(form.preset)).sources}
+    return [suite for suite in [*(form.safety or ()), *(form.general or ())] if suite not in planned]
 
 
 def rows_now(form: Form, suites: Sequence[Suite]) -> tuple[int, int, list[str]]:

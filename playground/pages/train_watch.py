@@ -23,9 +23,10 @@ from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked
 from playground.pages.errors import Refused, shown_to_user
 from playground.pages.labels import Labels
 from playground.pages.markup import esc
-from playground.pages.memory import Memory
+from playground.pages.memory import Memory, in_turn
 from playground.pages.services import Services
 from playground.pages.text import say
+from playground.pages.train_form import FIRST
 from playground.probing import Check, Stage
 from playground.trainings import Curve, free_name, latest_sweep, log_tail
 
@@ -43,6 +44,8 @@ class Desk(Memory):
     check: Check | None = None
     stage: Stage = field(default_factory=Stage)
     command: str = ""  # that does what was looked at
+    preset: str = FIRST  # that filled the form
+    own: list[str] = field(default_factory=list)  # chosen suites that are no preset's
     show_text: bool = False  # of protected rows
     adapter: str | None = None
     confirming: bool = False  # "Delete" was pressed once
@@ -63,12 +66,14 @@ def arrive(services: Services, desk: Desk, language: str) -> list[Any]:
     return redraw(services, desk, language)
 
 
+@in_turn
 def leave(desk: Desk) -> Any:
     """Another tab was opened: nobody needs to be told how the runs go."""
     desk.here = False
     return desk.fresh("timer", gr.Timer(active=False), False)
 
 
+@in_turn
 def redraw(services: Services, desk: Desk, language: str) -> list[Any]:
     """Everything again, as in another language; nothing while the tab is closed."""
     desk.drawn.clear()
@@ -76,6 +81,7 @@ def redraw(services: Services, desk: Desk, language: str) -> list[Any]:
     return look(services, desk, language)
 
 
+@in_turn
 def look(services: Services, desk: Desk, language: str) -> list[Any]:
     """What has changed, in the order of `outputs` below."""
     if not desk.here:

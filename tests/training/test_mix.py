@@ -74,6 +74,20 @@ def test_a_source_without_a_test_split_keeps_a_share_of_its_rows_out():
     assert len(ids(mix(Source("many")))) == 200, "nothing is kept out that nobody measures"
 
 
+def test_a_source_too_small_for_a_share_is_trained_on_whole_and_not_measured():
+    made = mix(Source("safety"), held_out=("safety",), held_out_share=1e-9)
+    assert ids(made) == {"s1": 1, "s2": 1} and made.held_out == {}
+    assert "so small" in made.warnings[0]
+
+
+def test_the_runs_of_a_sweep_are_measured_on_the_same_rows():
+    def held(multiplier: int) -> list[str]:
+        made = mix(Source("general"), Source("many", multiplier), held_out=("many",))
+        return [e.prompt_id for e in made.held_out["many"]]
+
+    assert held(0) == held(1) == held(16)
+
+
 def test_the_share_does_not_depend_on_the_seed_or_on_the_order_of_the_rows():
     def held(**changes: Any) -> set[str]:
         made = mix(Source("many"), held_out=("many",), held_out_rows=200, **changes)

@@ -143,17 +143,44 @@ def test_rows_are_counted_at_once_with_their_repeats(services: Services):
     assert rows_now(form_of("paper-13b-full"), services.suites())[2][0] == "dolly-en"
 
 
-def test_choosing_a_preset_fills_every_field_and_finds_a_free_name(services: Services):
-    *updates, rows = train.fill(services, "embedded-general", "ja")
+def test_choosing_a_preset_fills_every_field_and_finds_a_free_name(services: Services, desk: Desk):
+    *updates, rows = train.fill(services, desk, "ja", "embedded-general")
     filled = dict(zip(FIELDS[1:], (update["value"] for update in updates), strict=True))
     assert filled["general"] == ["sample-general", "sample-daily"] and filled["epochs"] == 1.0
     assert filled["name"] == "general-2"  # the shipped one has that name
     assert "0%" in rows
 
 
-def test_an_unknown_preset_is_told(services: Services):
+def test_an_unknown_preset_is_told(services: Services, desk: Desk):
     with pytest.raises(gr.Error, match="ひな形 nobody はありません"):
-        train.fill(services, "nobody", "ja")
+        train.fill(services, desk, "ja", "nobody")
+
+
+def test_a_preset_that_the_focus_only_passes_changes_no_field(services: Services, desk: Desk):
+    assert train.fill(services, desk, "ja", FIRST) == [gr.skip()] * len(FIELDS)
+    assert train.fill(services, desk, "ja", "embedded-general")[0] != gr.skip()
+    assert train.fill(services, desk, "ja", "embedded-general") == [gr.skip()] * len(FIELDS)
+    assert train.fill(services, desk, "ja", FIRST)[0] != gr.skip()
+
+
+def test_a_name_that_is_free_is_left_to_who_types_it(services: Services):
+    assert train.choices_now(services, "ja", "mine")[0] == gr.skip()
+    assert train.choices_now(services, "ja", "general")[0]["value"] == "general-2"
+
+
+def test_data_of_ones_own_is_measured_until_it_is_taken_out(services: Services, desk: Desk):
+    usual = form_of(FIRST)
+    with_own = replace(usual, safety=[*usual.safety, "imported"])
+    held_out = train.hold_out(desk, *values(with_own))
+    assert held_out == [*usual.held_out, "imported"]
+    assert train.hold_out(desk, *values(replace(with_own, held_out=held_out, general=[]))) == gr.skip()
+    more = replace(with_own, general=[*usual.general, "sample-daily"])
+    assert train.hold_out(desk, *values(more)) == [*usual.held_out, "sample-daily"]  # the other was taken out by hand
+    assert train.hold_out(desk, *values(replace(usual, held_out=held_out))) == usual.held_out  # not chosen any more
+    assert train.hold_out(desk, *values(with_own)) == held_out
+    train.fill(services, desk, "ja", "embedded-general")
+    train.fill(services, desk, "ja", FIRST)
+    assert train.hold_out(desk, *values(with_own)) == held_out
 
 
 # ---- the look before the start ----

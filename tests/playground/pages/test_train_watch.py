@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import threading
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -96,6 +98,51 @@ def test_only_what_changed_is_sent(services: Services, home: Path, desk: Desk):
     pieces = looked(train_watch.look(services, desk, "ja"))
     assert {"listing", "summary", "halt", "compare", "timer"} <= changed(pieces)
     assert not pieces["timer"].active
+
+
+def test_a_slow_look_does_not_put_an_older_list_back(
+    services: Services, home: Path, desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    desk.here = True
+    held, go = threading.Event(), threading.Event()
+    listed = services.jobs.jobs
+
+    def slow() -> Any:
+        found = listed()
+        if not held.is_set():  # the first to come
+            held.set()
+            assert go.wait(60)
+        return found
+
+    monkeypatch.setattr(services.jobs, "jobs", slow)
+    arriving = threading.Thread(target=train_watch.redraw, args=(services, desk, "ja"))
+    arriving.start()
+    assert held.wait(60)
+    with training(home, "started-meanwhile") as folder:
+        folder.event("finished")
+    later = threading.Thread(target=train_watch.look, args=(services, desk, "ja"))
+    later.start()
+    later.join(0.5)  # it would be done by now if it did not wait for its turn
+    go.set()
+    for thread in (arriving, later):
+        thread.join(60)
+        assert not thread.is_alive()
+    assert "started-meanwhile" in desk.drawn["listing"]
+
+
+def test_visitors_do_not_wait_for_each_other(desk: Desk):
+    other = copy.deepcopy(desk)  # as Gradio makes a visitor's own
+    got = threading.Event()
+
+    def take() -> None:
+        with other.turn:
+            got.set()
+
+    with desk.turn:
+        thread = threading.Thread(target=take)
+        thread.start()
+        assert got.wait(60)
+    thread.join(60)
 
 
 def test_nobody_polls_while_the_tab_is_closed_or_nothing_runs(services: Services, home: Path, desk: Desk):
