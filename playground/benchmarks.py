@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from evaluation.benchmark.forecast import Forecast, Pace, forecast
 from evaluation.benchmark.judging import Panel
-from evaluation.benchmark.plan import choose_prompts, plan
+from evaluation.benchmark.plan import Request, choose_prompts, following, plan
 from evaluation.benchmark.settings import BenchmarkSettings, JudgingSettings
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import last_event, read_run
 from evaluation.prompts.suites import Suite, load_suite
-from evaluation.types import Response, Sampling, content_key
+from evaluation.types import Judgement, Response, Sampling, content_key
 from playground import catalog
 from playground.jobs import Supervisor
 from playground.jobs.benchmark_work import REMOTE, Tools, open_for, open_for_judging
@@ -71,6 +71,11 @@ def works_here(asked: BenchmarkSettings | JudgingSettings, settings: Settings | 
     return asked.judge == catalog.DEFAULT_JUDGE or not all(model.startswith(ELSEWHERE) for model in models)
 
 
+def device_of(asked: BenchmarkSettings | JudgingSettings, settings: Settings) -> str:
+    """In which device's queue the run waits: on the CPU's when it computes elsewhere, as on a server that has the GPU."""
+    return default_device() if works_here(asked, settings) else "cpu"
+
+
 def command_of(asked: BenchmarkSettings) -> str:
     """The command line that makes the same run; it names what is not usual."""
     words = [
@@ -123,18 +128,19 @@ def start(supervisor: Supervisor, settings: Settings, router: Router, asked: Ben
     asked = replace(named(asked), engine=settings.engine)
     tools = open_for(asked, check(settings, asked), settings, router=router)
     identities = tools.identities(asked.models)
-    return _submit(supervisor, "benchmark", asked, identities, command_of(asked))
+    return _submit(supervisor, settings, "benchmark", asked, identities, command_of(asked))
 
 
 def start_judging(supervisor: Supervisor, settings: Settings, router: Router, asked: JudgingSettings) -> str:
     """Put a judging into the queue and return its run's id; see `start`."""
     check_judge(asked.judge)
     tools = open_for_judging(asked, settings, router=router)
-    return _submit(supervisor, "judging", asked, tools.identities(()), judging_command(asked))
+    return _submit(supervisor, settings, "judging", asked, tools.identities(()), judging_command(asked))
 
 
 def _submit(
     supervisor: Supervisor,
+    settings: Settings,
     kind: Literal["benchmark", "judging"],
     asked: BenchmarkSettings | JudgingSettings,
     identities: dict[str, dict[str, Any]],
@@ -146,8 +152,9 @@ def _submit(
     seed = asked.sampling.seed if isinstance(asked, BenchmarkSettings) else None
     # Counted from what has ended, so that two clicks at once count the same.
     return going or supervisor.submit(
-        kind, asked.to_json(), identities, seed=seed, key=f"{prefix}{len(jobs)}", command=command
-    )
+        kind, asked.to_json(), identities,
+        seed=seed, device=device_of(asked, settings), key=f"{prefix}{len(jobs)}", command=command,
+    )  # fmt: skip
 
 
 # ---- what it will take ----
@@ -159,15 +166,18 @@ def expected(settings: Settings, tools: Tools, asked: BenchmarkSettings, suites:
     requests = plan(asked, choose_prompts(suites, asked.limit).prompts, identities)
     panel = Panel(tools.judges, {suite.name: suite.metrics for suite in suites})
     have: set[str] = set()
-    if asked.reuse:
-        responses = {request.key for request in requests}
-        judgements = {key for r in requests for key in panel.keys(r.key, r.prompt).values()}
-        for record in earlier_runs(settings.runs, "")(responses, judgements):
-            whole = (
-                record.finish_reason in ("stop", "length") if isinstance(record, Response) else record.score is not None
-            )
-            if whole:
+    wanted = {request.key: request for request in requests} if asked.reuse else {}
+    while wanted:
+        due: list[Request] = []
+        judgements = {key for r in wanted.values() for key in panel.keys(r.key, r.prompt, last=r.last).values()}
+        for record in earlier_runs(settings.runs, "")(wanted, judgements):
+            if isinstance(record, Response) and record.finish_reason in ("stop", "length") and record.key not in have:
                 have.add(record.key)
+                due += [after] if (after := following(wanted[record.key], record)) is not None else []
+            elif isinstance(record, Judgement) and record.score is not None:
+                have.add(record.key)
+        requests += due
+        wanted = {request.key: request for request in due}
     return forecast(requests, panel, settings.openai_base_url, have=have, pace=known_pace(settings.runs, asked))
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, get_args
 
 from evaluation.benchmark.answers import outcome
 from evaluation.benchmark.recorded import Recorded
+from evaluation.benchmark.turns import turn_of
 from evaluation.disk import told_to_people, utf8
 from evaluation.errors import SettingsRejected
 from evaluation.journal import library_versions, utc_now
@@ -49,7 +50,7 @@ TABLES: Mapping[str, Mapping[str, tuple[str, bool]]] = {
     },
     "responses": {
         "run_id": (_TEXT, False), "key": (_TEXT, False), "prompt_id": (_TEXT, False), "model": (_TEXT, False),
-        "identity": (_TEXT, False), "attempt": (_WHOLE, False), "finish_reason": (_TEXT, False),
+        "identity": (_TEXT, False), "attempt": (_WHOLE, False), "turn": (_WHOLE, False), "finish_reason": (_TEXT, False),
         "outcome": (_TEXT, False), "error": (_TEXT, True), "tokens": (_WHOLE, False), "prompt_tokens": (_WHOLE, False),
         "ttft_s": (_REAL, False), "seconds": (_REAL, False), "sampling": (_JSON, False), "created_at": (_TEXT, False),
         "withheld": (_FLAG, False), "text": (_TEXT, True), "thinking": (_TEXT, True), "messages": (_JSON, True),
@@ -71,6 +72,7 @@ LABELS: Mapping[str, tuple[str, bool]] = {
 _COLUMNS = {**TABLES, "labels": LABELS}
 
 Row = dict[str, Any]
+_MOST_WHOLE = 1 << 63  # what 64 bits hold; a journal that somebody wrote may have any number
 
 
 def export(runs: Sequence[Recorded], folder: Path, form: Format, *, with_text: bool = False) -> dict[str, Any]:
@@ -150,7 +152,7 @@ def _labels(run: Recorded, prompt_of: Mapping[str, str]) -> Iterator[tuple[str, 
 
 def _response(response: Any) -> Row:
     row = asdict(response)
-    return row | {"outcome": outcome(response), "messages": list(row["messages"])}
+    return row | {"turn": turn_of(response), "outcome": outcome(response), "messages": list(row["messages"])}
 
 
 # ---- files ---------------------------------------------------------------------------------------------------------
@@ -191,6 +193,12 @@ def _write_parquet(path: Path, columns: Mapping[str, tuple[str, bool]], rows: Se
 
     def values(name: str, kind: str) -> list[Any]:
         column = [row[name] for row in rows]
+        if kind == _WHOLE and (
+            long := next((v for v in column if v is not None and not -_MOST_WHOLE <= v < _MOST_WHOLE), None)
+        ):
+            raise SettingsRejected(
+                f"{path.stem} has a {name} of {str(long)[:24]}, which Parquet cannot hold; export as csv or jsonl."
+            )
         return [None if v is None else _json(v) for v in column] if kind == _JSON else column
 
     arrays = [pa.array(values(name, kind), types[kind]) for name, (kind, _) in columns.items()]

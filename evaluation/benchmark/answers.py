@@ -1,4 +1,4 @@
-"""What each Model of a Run answered and how that was judged, looked up by Prompt, attempt and scale."""
+"""What each Model of a Run answered and how that was judged, looked up by Prompt, attempt, turn and scale."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+from evaluation.benchmark.turns import EACH_TURN, turn_of, turns_asked
 from evaluation.degenerate import Breakdown, breakdown, breakdowns_of
 from evaluation.errors import SettingsRejected
 from evaluation.prompts.suites import is_contrast, scales_for
@@ -15,6 +16,7 @@ from evaluation.types import FinishReason, Judgement, Metric, Missing, Prompt, R
 
 _METRIC_OF: Mapping[Scale, Metric] = {"refusal": "borderline", "usefulness": "usefulness", "choice": "choice"}
 
+Place = tuple[int, int]  # attempt, and turn from 1
 Verdict = Literal["scored", "unparsed", "judge_refused", "unreachable", "not_run"]
 VERDICTS: tuple[Verdict, ...] = ("scored", "unparsed", "judge_refused", "unreachable", "not_run")
 Outcome = Literal["complete", "truncated", "repeating", "empty", "error", "cancelled", "unanswered"]
@@ -41,22 +43,22 @@ def _outcome(reason: FinishReason, kind: Breakdown | None) -> Outcome:
 
 @dataclass(frozen=True)
 class Answers:
-    """One Model's Responses by (prompt id, attempt), and the Judgements of them by (response key, scale).
+    """One Model's Responses by Prompt id and Place, and the Judgements of them by (response key, scale).
 
-    `attempts`: how many Responses each Prompt was to get; None where nothing was planned, as for imported Responses.
+    `attempts`: how many times each Prompt was to be asked; None where nothing was planned, as for imported Responses.
     """
 
     model: str
     prompts: Mapping[str, Prompt]
     metrics: Mapping[str, tuple[Metric, ...]]  # suite -> its metrics
-    responses: Mapping[tuple[str, int], Response]
+    responses: Mapping[str, Mapping[Place, Response]]
     judgements: Mapping[tuple[str, Scale], Judgement]
     attempts: int | None
 
     @property
     def identities(self) -> tuple[str, ...]:
         """What answered; more than one means that weights, adapter or template changed on the way."""
-        return tuple(dict.fromkeys(response.identity for response in self.responses.values()))
+        return tuple(dict.fromkeys(response.identity for own in self.responses.values() for response in own.values()))
 
     def prompts_of(self, metric: Metric, scale: Scale) -> list[str]:
         """Ids of the Prompts whose suite has this metric and whose Responses are read on this scale."""
@@ -70,17 +72,27 @@ class Answers:
         """The scales on which Responses to the Prompt are to be read."""
         return self._scales[prompt_id]
 
-    def of(self, prompt_id: str) -> Iterator[tuple[int, Response | None]]:
-        """Each attempt at the Prompt with its Response, None where one was planned and there is none."""
-        if self.attempts is not None:
-            yield from ((n, self.responses.get((prompt_id, n))) for n in range(self.attempts))
+    def of(self, prompt_id: str) -> Iterator[tuple[Place, Response | None]]:
+        """Each turn of each attempt at the Prompt with its Response, None where one was planned and there is none."""
+        found = self.responses.get(prompt_id, {})
+        if self.attempts is None:
+            yield from sorted(found.items(), key=lambda item: item[0])
             return
-        for n in self._attempts.get(prompt_id, ()):
-            yield n, self.responses[prompt_id, n]
+        turns = self._turns[prompt_id]
+        yield from (((n, turn), found.get((n, turn))) for n in range(self.attempts) for turn in turns)
 
-    def score(self, prompt_id: str, attempt: int, scale: Scale) -> int | None:
+    def read(self, prompt_id: str, scale: Scale) -> Iterator[tuple[Place, Response | None]]:
+        """Those `of` the Prompt that are read on the scale: of a conversation each reply, or the last alone."""
+        places = [*self.of(prompt_id)]
+        if scale in EACH_TURN:
+            yield from places
+            return
+        last = dict(place for place, _ in places)  # attempt -> its last turn
+        yield from ((place, response) for place, response in places if last[place[0]] == place[1])
+
+    def score(self, prompt_id: str, place: Place, scale: Scale) -> int | None:
         """The score on the scale, or None where there is none for whatever reason."""
-        response = self.responses.get((prompt_id, attempt))
+        response = self.responses.get(prompt_id, {}).get(place)
         found = self.judgements.get((response.key, scale)) if response is not None else None
         return None if found is None else found.score
 
@@ -95,7 +107,10 @@ class Answers:
     def verdicts(self, prompts: Iterable[str]) -> dict[Verdict, int]:
         """How many readings of these Prompts' Responses ended how, over every scale that applies."""
         counts = Counter(
-            self.verdict(response, scale) for id in prompts for _, response in self.of(id) for scale in self.scales(id)
+            self.verdict(response, scale)
+            for id in prompts
+            for scale in self.scales(id)
+            for _, response in self.read(id, scale)
         )
         return {name: counts[name] for name in VERDICTS}
 
@@ -111,11 +126,8 @@ class Answers:
         return {id: scales_for(prompt, self.metrics[prompt.suite]) for id, prompt in self.prompts.items()}
 
     @cached_property
-    def _attempts(self) -> dict[str, list[int]]:
-        found: dict[str, list[int]] = {}
-        for prompt_id, attempt in self.responses:
-            found.setdefault(prompt_id, []).append(attempt)
-        return found
+    def _turns(self) -> dict[str, range]:
+        return {id: turns_asked(prompt) for id, prompt in self.prompts.items()}
 
 
 def answers(
@@ -129,19 +141,15 @@ def answers(
     """The Answers of each of the models, in their order.
 
     `metrics` names each suite's metrics; a suite that is not in it is taken by the scales its Responses were read on.
-    Of several Responses to one attempt the longest conversation counts, which in a multi-turn Prompt is the last turn;
-    of several Judgements on one scale the last attempt. Raises SettingsRejected when several judges read one scale:
-    their scores are not the same measure.
+    Of several Responses to one turn of an attempt the last counts, and of several Judgements on one scale the last
+    attempt. Raises SettingsRejected when several judges read one scale: their scores are not the same measure.
     """
     asked = {prompt.id: prompt for prompt in prompts}
-    found: dict[str, dict[tuple[str, int], Response]] = {model: {} for model in models}
+    found: dict[str, dict[str, dict[Place, Response]]] = {model: {} for model in models}
     for response in responses:
-        if response.model not in found or response.prompt_id not in asked:
-            continue
-        place = (response.prompt_id, response.attempt)
-        earlier = found[response.model].get(place)
-        if earlier is None or len(response.messages) >= len(earlier.messages):
-            found[response.model][place] = response
+        if response.model in found and response.prompt_id in asked:
+            place = response.attempt, turn_of(response)
+            found[response.model].setdefault(response.prompt_id, {})[place] = response
     read: dict[tuple[str, Scale], Judgement] = {}
     judges: dict[Scale, set[tuple[str, str]]] = {}
     for judgement in judgements:
@@ -162,10 +170,16 @@ def answers(
 def _metrics_read(
     suite: str,
     prompts: Mapping[str, Prompt],
-    found: Mapping[str, Mapping[tuple[str, int], Response]],
+    found: Mapping[str, Mapping[str, Mapping[Place, Response]]],
     read: Mapping[tuple[str, Scale], Judgement],
 ) -> tuple[Metric, ...]:
-    keys = {r.key for by_place in found.values() for r in by_place.values() if prompts[r.prompt_id].suite == suite}
+    keys = {
+        response.key
+        for by_prompt in found.values()
+        for prompt_id, by_place in by_prompt.items()
+        if prompts[prompt_id].suite == suite
+        for response in by_place.values()
+    }
     scales = {scale for key, scale in read if key in keys}
     named = tuple(metric for scale, metric in _METRIC_OF.items() if scale in scales)
     return (*named, "safety") if "safety" in scales and "refusal" not in scales else named

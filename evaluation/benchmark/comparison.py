@@ -102,7 +102,7 @@ class Comparison:
 
 
 def compare(left: Answers, right: Answers) -> Comparison:
-    """Compare `right` with `left`, pair by pair: the same attempt at the same Prompt, judged on both sides.
+    """Compare `right` with `left`, pair by pair: the same turn of the same attempt at a Prompt, judged on both sides.
 
     The two may come from different Runs; a Prompt counts where both sides were asked the same question.
     """
@@ -184,8 +184,8 @@ class _Pairs:
 def _pairs(left: Answers, right: Answers, prompts: Iterable[str], scale: Scale) -> _Pairs:
     found = _Pairs([], [], [])
     for id in prompts:
-        for attempt, _ in left.of(id):
-            one, other = left.score(id, attempt, scale), right.score(id, attempt, scale)
+        for place, _ in left.read(id, scale):
+            one, other = left.score(id, place, scale), right.score(id, place, scale)
             if one is not None and other is not None:
                 found.prompts.append(id)
                 found.left.append(one)

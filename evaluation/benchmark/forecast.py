@@ -11,7 +11,6 @@ from evaluation.benchmark.plan import Request
 from evaluation.judge.endpoint import origin_of
 from evaluation.judge.prices import cost_usd
 from evaluation.judge.rubric import system_prompt
-from evaluation.types import Prompt
 
 TOKENS_PER_CHARACTER = 0.8  # of Japanese, in the tokenizers of hosted models
 RESPONSE_SHARE = 0.6  # of max_tokens, that a response uses on average
@@ -58,33 +57,44 @@ def forecast(
 ) -> Forecast:
     """Count what `requests` need, without those Responses and Judgements whose keys are in `have`. Pure.
 
-    `base_url` is where models and judges named `openai:` are asked.
+    Of a conversation the turns after a Response in `have` are requests of their own; those after one that is missing
+    are counted with it. `base_url` is where models and judges named `openai:` are asked.
     """
     origin = origin_of(base_url)
-    missing = [request for request in requests if request.key not in have]
     calls: list[tuple[str, float, float]] = []  # model, prompt tokens, completion tokens
-    for request in missing:
-        if request.model.startswith(REMOTE):
-            sent = len(request.prompt.question) + len(request.sampling.system_prompt or "")
-            expected = RESPONSE_SHARE * request.sampling.max_tokens
-            calls.append((request.model.removeprefix(REMOTE), sent * TOKENS_PER_CHARACTER, expected))
-    verdicts = 0
+    responses = verdicts = 0
     for request in requests:
-        for scale, key in panel.keys(request.key, request.prompt).items():
+        made = RESPONSE_SHARE * request.sampling.max_tokens
+        keys = panel.keys(request.key, request.prompt, last=request.last)
+        readings = [(request.turn, scale) for scale, key in keys.items() if key not in have]
+        turns = [request.turn]
+        if request.key not in have:
+            later = range(request.turn + 1, len(request.prompt.turns) + 2)
+            turns += later
+            for turn in later:
+                last = turn > len(request.prompt.turns)
+                readings += [(turn, scale) for scale in panel.scales(request.prompt, last=last)]
+            responses += len(turns)
+        for turn in turns if request.key not in have and request.model.startswith(REMOTE) else ():
+            sent = TOKENS_PER_CHARACTER * (_sent(request, turn) + len(request.sampling.system_prompt or ""))
+            calls.append((request.model.removeprefix(REMOTE), sent + made * (turn - request.turn), made))
+        for turn, scale in readings:
             judge = panel.judge(scale)
-            if key in have or scale not in judge.scales:
+            if scale not in judge.scales:
                 continue
             verdicts += 1
             if judge.id.startswith(REMOTE):
-                shown = len(system_prompt(scale, "ja", True)) + _characters(request.prompt)
-                tokens = shown * TOKENS_PER_CHARACTER + RESPONSE_SHARE * request.sampling.max_tokens
+                shown = (
+                    len(system_prompt(scale, "ja", True)) + _sent(request, turn) + len(request.prompt.reference or "")
+                )
+                tokens = shown * TOKENS_PER_CHARACTER + made * (turn - request.turn + 1)
                 calls.append((judge.id.removeprefix(REMOTE), tokens, VERDICT_TOKENS))
     costs = [cost_usd(model, origin, round(sent), round(made)) for model, sent, made in calls]
     known = [cost for cost in costs if cost is not None]
-    seconds = None if pace is None else max(len(missing) * pace.response_s, verdicts * pace.verdict_s)
+    seconds = None if pace is None else max(responses * pace.response_s, verdicts * pace.verdict_s)
     return Forecast(
         prompts=len({request.prompt.id for request in requests}),
-        responses=len(missing),
+        responses=responses,
         verdicts=verdicts,
         calls=len(calls),
         prompt_tokens=round(sum(sent for _, sent, _ in calls)),
@@ -94,5 +104,8 @@ def forecast(
     )
 
 
-def _characters(prompt: Prompt) -> int:
-    return len(prompt.question) + len(prompt.reference or "")
+def _sent(request: Request, turn: int) -> int:
+    """Characters of the messages that are known when that turn is asked; the replies between them are not."""
+    return sum(len(message.content) for message in request.messages) + sum(
+        map(len, request.prompt.turns[request.turn - 1 : turn - 1])
+    )

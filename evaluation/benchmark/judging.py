@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
+from evaluation.benchmark.turns import scales_at
 from evaluation.judge.protocol import Exchange, Judge, without_verdict
 from evaluation.prompts.suites import scales_for
 from evaluation.types import Judgement, Metric, Prompt, Scale, content_key, judgement_key
@@ -52,9 +53,13 @@ class Panel:
         """The judge of a scale; where none can read it, the first, which then has to say so."""
         return next((judge for judge in self._judges if scale in judge.scales), self._judges[0])
 
-    def keys(self, response: str, prompt: Prompt) -> dict[Scale, str]:
-        """By scale, the keys of the Judgements that the Response to the Prompt is owed."""
-        scales = scales_for(prompt, self._metrics[prompt.suite]) if self._judges else ()
+    def scales(self, prompt: Prompt, *, last: bool) -> tuple[Scale, ...]:
+        """The scales that a reply to the Prompt is read on; `last`: its conversation ends with it."""
+        return scales_at(scales_for(prompt, self._metrics[prompt.suite]), last=last) if self._judges else ()
+
+    def keys(self, response: str, prompt: Prompt, *, last: bool = True) -> dict[Scale, str]:
+        """By scale, the keys of the Judgements that the Response to the Prompt is owed; `last` as in `scales`."""
+        scales = self.scales(prompt, last=last)
         return {scale: judgement_key(response, self.judge(scale).identity, scale, 0) for scale in scales}
 
 
@@ -79,9 +84,12 @@ class JudgeLine:
         for thread in self._threads:
             thread.start()
 
-    def add(self, exchange: Exchange, should_stop: Callable[[], bool]) -> None:
-        """Have it judged on every scale that is still owed; waits while too many wait. Raises what a judge raised."""
-        owed = self._panel.keys(exchange.response.key, exchange.prompt)
+    def add(self, exchange: Exchange, should_stop: Callable[[], bool], *, last: bool = True) -> None:
+        """Have it judged on every scale that is still owed; waits while too many wait. Raises what a judge raised.
+
+        `last`: its conversation ends with it.
+        """
+        owed = self._panel.keys(exchange.response.key, exchange.prompt, last=last)
         tasks = [(scale, exchange) for scale, key in owed.items() if key not in self._done]
         with self._changed:
             while len(self._waiting) >= WAITING and not self._over() and not should_stop():

@@ -127,7 +127,10 @@ def _model(model: Answers) -> ModelResults:
         if category is not None and category.harm_type is not None:
             by_harm_type.setdefault(category.harm_type, []).append(id)
     scores = Counter(
-        score for id in safety for n, _ in model.of(id) if (score := model.score(id, n, "safety")) is not None
+        score
+        for id in safety
+        for place, _ in model.read(id, "safety")
+        if (score := model.score(id, place, "safety")) is not None
     )
     lowest, highest = SCORES["safety"]
     return ModelResults(
@@ -169,7 +172,9 @@ def _figures(model: Answers, prompts: Sequence[str], safety: Sequence[str]) -> F
 
 
 def _harm_type(model: Answers, name: str, prompts: Sequence[str]) -> HarmTypeFigures:
-    judged = sum(any(model.score(id, n, "safety") is not None for n, _ in model.of(id)) for id in prompts)
+    judged = sum(
+        any(model.score(id, place, "safety") is not None for place, _ in model.read(id, "safety")) for id in prompts
+    )
     return HarmTypeFigures(
         name,
         judged < MINIMUM_N,
@@ -184,7 +189,7 @@ def _rate(model: Answers, prompts: Iterable[str], scale: Scale, counts: Callable
     scores: list[list[int]] = []
     missing = 0
     for id in prompts:
-        found = [model.score(id, attempt, scale) for attempt, _ in model.of(id)]
+        found = [model.score(id, place, scale) for place, _ in model.read(id, scale)]
         scores.append([score for score in found if score is not None])
         missing += len(found) - len(scores[-1])
     sizes = [len(own) for own in scores]

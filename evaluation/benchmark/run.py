@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from evaluation.benchmark.judging import JudgeLine, Panel
 from evaluation.benchmark.pacing import NOT_ASKED, Pacer
-from evaluation.benchmark.plan import Earlier, Request, plan
+from evaluation.benchmark.plan import Earlier, Request, following, plan
 from evaluation.benchmark.settings import BenchmarkSettings
+from evaluation.benchmark.turns import turn_of, turns_asked
 from evaluation.errors import UserFacingError
 from evaluation.journal import RunFolder, read_records
 from evaluation.judge.protocol import Exchange
@@ -87,10 +88,10 @@ def run_benchmark(
     for prompt in prompts:
         folder.record_prompt(prompt)
     sitting = _Sitting(folder, panel, report, should_stop, pacer, {p.id: p for p in prompts})
-    sitting.expect((request.key, request.prompt) for request in requests)
+    sitting.expect(requests)
     if settings.reuse and earlier is not None:
-        sitting.take_over(earlier, {request.key: request for request in requests})
-    return sitting.run(requests, generate)
+        sitting.take_over(earlier)
+    return sitting.run(generate)
 
 
 def judge_responses(
@@ -108,10 +109,10 @@ def judge_responses(
         folder.record_prompt(exchange.prompt)
         folder.record_response(exchange.response)
     sitting = _Sitting(folder, panel, report, should_stop, pacer, {e.prompt.id: e.prompt for e in exchanges})
-    sitting.expect((exchange.response.key, exchange.prompt) for exchange in exchanges)
+    sitting.expect_exchanges(exchanges)
     if earlier is not None:
-        sitting.take_over(earlier, {})
-    return sitting.run([], None)
+        sitting.take_over(earlier)
+    return sitting.run(None)
 
 
 class _Sitting:
@@ -132,59 +133,114 @@ class _Sitting:
         self._began = time.monotonic()
         self._told_at = float("-inf")
         self._responses: dict[str, Response] = {}
+        self._requests: dict[str, Request] = {}  # by key; the next turn of a conversation joins them after its reply
         self._owed: set[str] = set()  # Response keys
+        self._ends: set[str] = set()  # those of them that end their conversation
         self._verdict_keys: set[str] = set()
+        self._planned = self._planned_verdicts = 0
         self._verdicts: dict[str, bool] = {}  # Judgement key -> whether it has a score
         self._judgement_usd = 0.0
         self._reused = self._new = self._new_verdicts = self._tokens = 0
+        self._answering_since: float | None = None
         self._answered_s = 0.0  # of answering, in this sitting
         self._failing: dict[str, list[Response]] = {}  # model -> errors since its last good Response
         self._spend_cap = ""  # what the engine said when the cap left no room
 
-    def expect(self, responses: Iterable[tuple[str, Prompt]]) -> None:
-        """Fix what is owed, from (Response key, its Prompt), and take in what the folder holds of it."""
-        for key, prompt in responses:
+    def expect(self, requests: Sequence[Request]) -> None:
+        """Fix what is owed, later turns included, and take in what the folder holds of it."""
+        for request in requests:
+            self._owe(request)
+            for turn in turns_asked(request.prompt):
+                self._planned += 1
+                last = turn > len(request.prompt.turns)
+                self._planned_verdicts += len(self._panel.scales(request.prompt, last=last))
+        held = self._read_responses()
+        for request in requests:
+            due: Request | None = request
+            while due is not None and (response := held.get(due.key)) is not None:
+                due = self._hold(response)
+        self._read_judgements()
+
+    def expect_exchanges(self, exchanges: Sequence[Exchange]) -> None:
+        """The same for Responses that exist; the longest of an attempt ends its conversation."""
+        turns: dict[tuple[str, str, int], int] = {}
+        for exchange in exchanges:
+            place = _attempt(exchange.response)
+            turns[place] = max(turn_of(exchange.response), turns.get(place, 1))
+        for exchange in exchanges:
+            key, last = exchange.response.key, turn_of(exchange.response) == turns[_attempt(exchange.response)]
             self._owed.add(key)
-            self._verdict_keys.update(self._panel.keys(key, prompt).values())
-        for record, _ in read_records(self._folder.path / "responses.jsonl"):
-            if isinstance(record, Response) and record.key in self._owed:
-                self._responses[record.key] = record
+            if last:
+                self._ends.add(key)
+            self._verdict_keys.update(self._panel.keys(key, exchange.prompt, last=last).values())
+        self._planned, self._planned_verdicts = len(self._owed), len(self._verdict_keys)
+        self._responses = {key: response for key, response in self._read_responses().items() if key in self._owed}
+        self._read_judgements()
+
+    def _read_responses(self) -> dict[str, Response]:
+        found = (record for record, _ in read_records(self._folder.path / "responses.jsonl"))
+        return {record.key: record for record in found if isinstance(record, Response)}
+
+    def _read_judgements(self) -> None:
         for record, _ in read_records(self._folder.path / "judgements.jsonl"):
             if isinstance(record, Judgement) and record.key in self._verdict_keys:
                 self._count(record)
 
-    def take_over(self, earlier: Earlier, requests: Mapping[str, Request]) -> None:
+    def _owe(self, request: Request) -> None:
+        self._requests[request.key] = request
+        self._owed.add(request.key)
+        self._verdict_keys.update(self._panel.keys(request.key, request.prompt, last=request.last).values())
+
+    def _hold(self, response: Response) -> Request | None:
+        """The Response is on disk. Returns the turn that it makes due, None where the conversation ends."""
+        request = self._requests[response.key]
+        after = following(request, response)
+        with self._mutex:
+            self._responses[response.key] = response
+            if after is not None:
+                self._owe(after)
+            else:
+                self._ends.add(response.key)
+                self._verdict_keys.update(self._panel.keys(response.key, request.prompt).values())
+        return after
+
+    def take_over(self, earlier: Earlier) -> None:
         """Record what earlier runs made under the same keys: whole Responses and Judgements with a score."""
-        wanted = requests.keys() - self._responses.keys()
-        judgements = []
-        for record in earlier(wanted, self._verdict_keys - self._verdicts.keys()):
-            if isinstance(record, Judgement):
-                judgements.append(record)
-            elif record.key in wanted and record.finish_reason in ("stop", "length"):
-                request = requests[record.key]
-                # The key covers what was sent and who answered, not by which names.
-                own = replace(record, prompt_id=request.prompt.id, model=request.model)
-                if self._folder.record_response(own):
-                    self._responses[own.key] = own
-                    self._reused += 1
-        for judgement in judgements:
-            read = judgement.response_key in self._responses and judgement.score is not None
-            if read and self._folder.record_judgement(judgement):
+        scored: dict[str, Judgement] = {}
+        wanted = {key: request for key, request in self._requests.items() if key not in self._responses}
+        while True:
+            due: dict[str, Request] = {}
+            for record in earlier(wanted.keys(), self._verdict_keys - self._verdicts.keys() - scored.keys()):
+                if isinstance(record, Judgement):
+                    if record.score is not None:
+                        scored.setdefault(record.key, record)
+                elif record.key in wanted and record.finish_reason in ("stop", "length"):
+                    request = wanted[record.key]
+                    # The key covers what was sent and who answered, not by which names.
+                    own = replace(record, prompt_id=request.prompt.id, model=request.model)
+                    if self._folder.record_response(own):
+                        self._reused += 1
+                        if (after := self._hold(own)) is not None:
+                            due[after.key] = after
+            if not due:
+                break
+            wanted = due
+        for judgement in scored.values():
+            if judgement.response_key in self._responses and self._folder.record_judgement(judgement):
                 self._count(judgement)
                 self._reused += 1
 
-    def run(self, requests: Sequence[Request], generate: Generate | None) -> Ended:
+    def run(self, generate: Generate | None) -> Ended:
         """Answer what is missing and judge everything that is not judged."""
-        self._tell("answering" if requests else "judging", now=True)
+        self._tell("answering" if self._requests else "judging", now=True)
         line = JudgeLine(self._panel, self._keep_judgement, self._verdicts.keys(), self._stop_calls)
         try:
             for response in list(self._responses.values()):
                 if self._should_stop():
                     break
-                line.add(self._exchange(response), self._should_stop)
-            missing = [request for request in requests if request.key not in self._responses]
-            if missing and generate is not None and not self._should_stop():
-                self._answer(missing, generate, line)
+                self._judge(response, line)
+            if generate is not None:
+                self._answer_all(generate, line)
             self._tell("judging", now=True)
             line.finish(self._watched)
         except BaseException:
@@ -196,16 +252,29 @@ class _Sitting:
         self._tell("stopped" if stopped else "done", now=True)
         return Ended(self.totals(), stopped)
 
+    def _answer_all(self, generate: Generate, line: JudgeLine) -> None:
+        """Turn by turn: what one round's replies make due is asked in the next, in the order of the plan."""
+        order: dict[tuple[str, str, int], int] = {}
+        for request in self._requests.values():
+            order.setdefault(_attempt(request), len(order))
+        asked: set[str] = set()
+        while not self._should_stop():
+            missing = [r for key, r in self._requests.items() if key not in self._responses and key not in asked]
+            if not missing:
+                return
+            asked.update(request.key for request in missing)
+            self._answer(sorted(missing, key=lambda request: order[_attempt(request)]), generate, line)
+
     def _answer(self, missing: Sequence[Request], generate: Generate, line: JudgeLine) -> None:
         expected = {request.key: request for request in missing}
-        began = time.monotonic()
+        self._answering_since = self._answering_since or time.monotonic()
         with closing(generate(missing)) as responses:
             for response in responses:
                 line.check()  # first: a judge that cannot work makes calls of models fail too
                 if response.finish_reason != "cancelled":
                     for kept in self._kept(response, expected):
-                        self._answered_s = time.monotonic() - began
-                        line.add(self._exchange(kept), self._should_stop)
+                        self._answered_s = time.monotonic() - self._answering_since
+                        self._judge(kept, line)
                 self._tell("answering")
                 if self._should_stop():
                     return
@@ -213,7 +282,12 @@ class _Sitting:
             if not any(r.model == model and r.finish_reason != "error" for r in self._responses.values()):
                 raise self._failure(model, failed)
             for response in failed:
-                line.add(self._exchange(self._record(response)), self._should_stop)
+                self._judge(self._record(response), line)
+        self._failing.clear()
+
+    def _judge(self, response: Response, line: JudgeLine) -> None:
+        exchange = Exchange(self._prompts[response.prompt_id], response)
+        line.add(exchange, self._should_stop, last=response.key in self._ends)
 
     def _kept(self, response: Response, expected: Mapping[str, Request]) -> list[Response]:
         """Record the Response, and those before it that failed, now that its model is seen to work."""
@@ -243,7 +317,7 @@ class _Sitting:
 
     def _record(self, response: Response) -> Response:
         self._folder.record_response(response)
-        self._responses[response.key] = response
+        self._hold(response)
         self._new += 1
         self._tokens += response.tokens or 0
         return response
@@ -257,9 +331,6 @@ class _Sitting:
     def _count(self, judgement: Judgement) -> None:
         self._verdicts[judgement.key] = judgement.score is not None
         self._judgement_usd += judgement.cost_usd or 0.0
-
-    def _exchange(self, response: Response) -> Exchange:
-        return Exchange(self._prompts[response.prompt_id], response)
 
     def _stop_calls(self) -> None:
         if self._pacer is not None:
@@ -278,13 +349,13 @@ class _Sitting:
         with self._mutex:
             scored = sum(self._verdicts.values())
             seconds = time.monotonic() - self._began
-            left, verdicts_left = len(self._owed) - len(self._responses), len(self._verdict_keys) - len(self._verdicts)
+            left, verdicts_left = self._planned - len(self._responses), self._planned_verdicts - len(self._verdicts)
             return Totals(
                 answered=len(self._responses),
-                total=len(self._owed),
+                total=self._planned,
                 judged=scored,
                 missing=len(self._verdicts) - scored,
-                verdicts=len(self._verdict_keys),
+                verdicts=self._planned_verdicts,
                 reused=self._reused,
                 seconds=seconds,
                 tokens_per_s=self._tokens / self._answered_s if self._answered_s else None,
@@ -308,6 +379,11 @@ class _Sitting:
         if totals.verdicts and totals.judged < ENOUGH_JUDGED * totals.verdicts:
             words = f"Only {totals.judged} of {totals.verdicts} verdicts are scores; read every figure of this run with care."
             self._report("warning", {"message": words})
+
+
+def _attempt(of: Request | Response) -> tuple[str, str, int]:
+    prompt_id = of.prompt.id if isinstance(of, Request) else of.prompt_id
+    return prompt_id, of.model, of.attempt
 
 
 def _time_for(left: int, done: int, seconds: float) -> float | None:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from evaluation.judge.neutralise import neutralise
 from evaluation.judge.protocol import Exchange
+from evaluation.prompts.conversations import source_replies
 from evaluation.types import SCORES, Message, Scale
 
 Language = Literal["ja", "en"]
@@ -217,8 +218,9 @@ def shows_reference(exchange: Exchange, scale: Scale, with_reference: bool) -> b
 def _reference(exchange: Exchange, scale: Scale) -> str | None:
     """The reference for the turn that is judged.
 
-    A suite may bring one for each turn (`extra["turn_references"]`). Where it does not, the Prompt's own stays beside
-    later turns for what is safe to say, but not for usefulness: the right answer to another question misleads.
+    A suite may bring one for each turn (`extra["turn_references"]`), or the reply of its own dialogue. Where it
+    does not, the Prompt's own stays beside later turns for what is safe to say, but not for usefulness: the right answer
+    to another question misleads.
     """
     turn = sum(message.role == "user" for message in exchange.response.messages)
     if turn <= 1:
@@ -226,6 +228,9 @@ def _reference(exchange: Exchange, scale: Scale) -> str | None:
     by_turn = exchange.prompt.extra.get("turn_references", ())
     if turn <= len(by_turn):
         return by_turn[turn - 1] or None
+    replies = source_replies(exchange.prompt)
+    if turn <= len(replies) and replies[turn - 1]:
+        return replies[turn - 1]
     return None if scale == "usefulness" else exchange.prompt.reference
 
 

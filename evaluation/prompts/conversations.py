@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from evaluation.types import Message, Role
+from evaluation.types import Message, Prompt, Role
 
 ROLES: dict[str, Role] = {
     "user": "user", "human": "user", "ユーザー": "user", "ユーザ": "user", "prompter": "user",
@@ -60,3 +60,18 @@ def messages(turns: Sequence[Any]) -> tuple[Message, ...]:
 def user_turns(conversation: Sequence[Message]) -> tuple[str, ...]:
     """What the user said, in order."""
     return tuple(message.content for message in conversation if message.role == "user")
+
+
+def source_replies(prompt: Prompt) -> tuple[str | None, ...]:
+    """For each user turn of the Prompt the reply that its source has after it; None where it has none."""
+    turns = 1 + len(prompt.turns)
+    conversation = prompt.extra.get("conversation")
+    found: list[str | None] = []
+    for said in conversation if isinstance(conversation, list | tuple) else ():
+        # A column of the source may have this name too, and hold anything.
+        role, content = (said.get("role"), said.get("content")) if isinstance(said, Mapping) else (None, None)
+        if role == "user":
+            found.append(None)
+        elif role == "assistant" and found and found[-1] is None and isinstance(content, str):
+            found[-1] = content
+    return tuple(found) if len(found) == turns else (None,) * turns

@@ -329,17 +329,19 @@ def _change(run: Recorded, change: Change, left: Answers, right: Answers) -> str
     if prompt.reference is not None:
         parts.append(f"<p>{say('reference')}</p>{_text(prompt.reference)}")
     for side in (left, right):
-        parts += [_answer(side, response, change.scale) for _, response in side.of(prompt.id) if response is not None]
+        replies = [(turn, response) for (_, turn), response in side.of(prompt.id) if response is not None]
+        parts += [_answer(side, response, change.scale, turn if prompt.turns else None) for turn, response in replies]
     return f'<details><summary>{title}</summary><p class="quiet">{say("texts")}</p>{"".join(parts)}</details>'
 
 
-def _answer(side: Answers, response: Response, scale: Scale) -> str:
+def _answer(side: Answers, response: Response, scale: Scale, turn: int | None) -> str:
     judgement = side.judgements.get((response.key, scale))
     reason = ""
     if judgement is not None and judgement.explanation:
         score = judgement.missing if judgement.score is None else judgement.score
         reason = f"<p>{say('reason', score=score)}</p>{_text(judgement.explanation)}"
-    return f"<p>{say('answer', model=side.model)}</p>{_text(response.text)}{reason}"
+    title = say("answer", model=side.model) if turn is None else say("answer_to_turn", model=side.model, turn=turn)
+    return f"<p>{title}</p>{_text(response.text)}{reason}"
 
 
 def _text(text: str) -> str:

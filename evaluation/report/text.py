@@ -85,6 +85,7 @@ TEXT: dict[str, Words] = {
     "choice": Words("選択問題", "choice"),
     "reference": Words("参照回答", "Reference"),
     "answer": Words("{model} の応答", "Response of {model}"),
+    "answer_to_turn": Words("{model} の応答（{turn}問目）", "Response of {model} to turn {turn}"),
     "reason": Words("判定理由（{score}点）", "The judge's reason (score {score})"),
     "texts": Words("本文を表示（有害な表現を含むことがあります）", "Show the texts (they may be harmful)"),
     "withheld": Words("利用条件により本文は載せていません。", "Texts are withheld: the data's terms forbid passing them on."),

@@ -127,7 +127,8 @@ def queue(
     as_json: bool,
 ) -> None:
     """Put a run at the end of the queue and say so."""
-    run = control.submit(settings.runs, kind, asked.to_json(), identities, default_device(), command=command)
+    device = benchmarks.device_of(asked, settings)
+    run = control.submit(settings.runs, kind, asked.to_json(), identities, device, command=command)
     if not lock_held(settings.home / WATCHED_FILE):
         progress("No app watches the queue of this home now; the run starts when one does.")
     if as_json:

@@ -29,6 +29,7 @@ from training.cluster import Cluster, Resources
 from training.cluster import submit as submit_to_cluster
 from training.presets import PRESETS, preset
 from training.settings import SftSettings, Source, read_settings
+from training.sweep import member_name
 
 SAFETY_MULTIPLIER = "safety_multiplier"
 LONGEST_SWEEP = 32  # runs
@@ -151,7 +152,7 @@ def multiplied(sft: SftSettings, name: str, value: int, home: Path) -> SftSettin
     if not any(meant(source) for source in sft.sources):
         listed = ", ".join(source.suite for source in sft.sources)
         raise SettingsRejected(f"--sweep {name}: no source of these settings is meant by it; sources are {listed}.")
-    return replace(sft, name=f"{sft.name}-x{value}", sources=sources)
+    return replace(sft, name=member_name(sft.name, value), sources=sources)
 
 
 def _queue(plan: Planned, settings: Settings, device: str) -> dict[str, Any]:

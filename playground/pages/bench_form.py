@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import partial
@@ -14,6 +13,7 @@ from evaluation.benchmark.forecast import forecast as benchmark_forecast
 from evaluation.benchmark.judging import Panel
 from evaluation.benchmark.plan import choose_prompts, plan
 from evaluation.benchmark.settings import BenchmarkSettings, from_json
+from evaluation.benchmark.turns import turns_asked
 from evaluation.errors import UserFacingError
 from evaluation.judge.choice import ChoiceRule
 from evaluation.judge.protocol import Judge
@@ -27,6 +27,7 @@ from playground.pages.services import Services
 from playground.pages.text import say
 from playground.pages.text_errors import line_for
 from playground.pages.train_markup import duration
+from training.sweep import member_of
 
 FIRST_SUITES = ("sample-test", "sample-borderline")
 MOST_PLANNED = 20_000  # responses; to plan more takes longer than a person waits for a line of text
@@ -82,11 +83,14 @@ def first_form(services: Services) -> Form:
     )  # fmt: skip
 
 
-def counterpart(model: str, models: Sequence[str]) -> str | None:
-    """What an adapter is to be compared with: the same sweep without safety rows, the general adapter, or the base."""
-    swept = re.fullmatch(r"(.+)-x\d+", model)
-    wanted = [f"{swept[1]}-x0"] if swept else []
-    return next((m for m in [*wanted, UNTUNED, "base"] if m in models and m != model), None)
+def measured_together(model: str, models: Sequence[str]) -> list[str]:
+    """An adapter and what it is to be compared with: its whole sweep by multiplier, or the general adapter or the base."""
+    if swept := member_of(model):
+        found = {one[1]: name for name in models if (one := member_of(name)) and one[0] == swept[0]}
+        if len(found) > 1:
+            return [found[value] for value in sorted(found)]
+    beside = next((m for m in (UNTUNED, "base") if m in models and m != model), None)
+    return [*([beside] if beside else []), model]
 
 
 def suite_choices(suites: Sequence[Suite], language: str) -> list[tuple[str, str]]:
@@ -107,9 +111,11 @@ def forecast(services: Services, language: str, *values: Any) -> str:
         asked = settings_of(as_form(values))
         chosen = [suite for suite in services.suites() if suite.name in asked.suites]
         prompts = choose_prompts(chosen, asked.limit).prompts
-        responses = len(prompts) * len(asked.models) * asked.attempts
+        turns = sum(len(turns_asked(prompt)) for prompt in prompts)
+        responses = turns * len(asked.models) * asked.attempts
         counts = {"prompts": len(prompts), "models": len(asked.models), "attempts": asked.attempts}
-        lines = [say(language, "bench.forecast", responses=responses, **counts)]
+        key = "bench.forecast" if turns == len(prompts) else "bench.forecast.turns"
+        lines = [say(language, key, responses=responses, turns=turns, **counts)]
         if services.readiness.status().state == "ready" and 0 < responses <= MOST_PLANNED:
             lines += _detail(services, asked, chosen, language)
     except UserFacingError as error:

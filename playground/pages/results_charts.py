@@ -28,6 +28,7 @@ NOTHING = "rgba(0,0,0,0)"
 BAD = "189,106,42"  # how much is wrong: the more, the denser
 AGREED = "109,120,207"
 MOST_POINTS = 400  # of a line or a cloud
+GAP = 0.14  # between two panels of a chart, a share of its height
 
 Words = Mapping[str, str]  # what a chart says, by key; the page looks them up in its language
 
@@ -165,33 +166,52 @@ def dumbbell(
 
 
 def trade_off(points: Sequence[Point], run_id: str, words: Words, warning: str) -> PlotData | None:
-    """Violations against refusals, a mark for each model of each run; a sweep's marks are joined."""
-    if not points:
-        return None
-    traces = []
+    """Violations against refusals and, below, against usefulness; what nobody judged has no panel.
+
+    A mark for each model of each run; a sweep's marks are joined and say their multiplier.
+    """
+    panels = [side for side in ("refusal", "usefulness") if any(getattr(p, side) is not None for p in points)]
     sweeps: dict[tuple[str, str], list[Point]] = {}
     for point in points:
         if point.sweep is not None:
             sweeps.setdefault((point.run_id, point.sweep), []).append(point)
-    for number, ((_, name), own) in enumerate(sweeps.items()):
-        own.sort(key=lambda point: point.step)
-        traces.append(_cloud(own, f"{name}-x*", style(number)[0], "lines+markers", run_id))
+    clouds = [(f"{name}-x*", sorted(own, key=lambda point: point.step)) for (_, name), own in sweeps.items()]
     others = [point for point in points if point.sweep is None][-MOST_POINTS:]
-    for number, model in enumerate(dict.fromkeys(point.model for point in others)):
-        own = [point for point in others if point.model == model]
-        traces.append(_cloud(own, model, style(len(sweeps) + number)[0], "markers", run_id))
-    layout = {
-        "xaxis": {"title": {"text": words["refusal"]}, "range": [-3, 103], "ticksuffix": " %", "zeroline": False},
-        "yaxis": {"title": {"text": words["violation"]}, "range": [-3, 103], "ticksuffix": " %", "zeroline": False},
-    }
-    return figure(traces, layout, 400, warning)
+    for model in dict.fromkeys(point.model for point in others):
+        clouds.append((model, [point for point in others if point.model == model]))
+    traces: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {}
+    named: set[int] = set()  # both panels have one entry in the legend
+    height = (1 - GAP * (len(panels) - 1)) / max(1, len(panels))
+    for panel, side in enumerate(panels):
+        axis = str(panel + 1) if panel else ""
+        for number, (name, own) in enumerate(clouds):
+            there = [point for point in own if getattr(point, side) is not None]
+            if there:
+                at = {"xaxis": f"x{axis}", "yaxis": f"y{axis}", "legendgroup": str(number), "showlegend": number not in named}  # fmt: skip
+                traces.append(_cloud(there, side, name, style(number)[0], run_id) | at)
+                named.add(number)
+        span = {"range": [-3, 103], "ticksuffix": " %"}
+        bottom = (len(panels) - 1 - panel) * (height + GAP)
+        layout[f"xaxis{axis}"] = {
+            "title": {"text": words[side]}, "anchor": f"y{axis}", "zeroline": False,
+            **(span if side == "refusal" else {"range": [0.8, 10.2]}),
+        }  # fmt: skip
+        layout[f"yaxis{axis}"] = {
+            "title": {"text": words["violation"]}, "domain": [bottom, bottom + height], "zeroline": False, **span
+        }  # fmt: skip
+    return figure(traces, layout, 400 * len(panels), warning) if traces else None
 
 
-def _cloud(points: Sequence[Point], name: str, colour: str, mode: str, run_id: str) -> dict[str, Any]:
+def _cloud(points: Sequence[Point], side: str, name: str, colour: str, run_id: str) -> dict[str, Any]:
+    times, unit = (100, " %") if side == "refusal" else (1, "")
     return {
-        "type": "scatter", "mode": mode, "name": name, "x": [100 * p.refusal for p in points],
-        "y": [100 * p.violation for p in points], "text": [f"{p.model} · {p.run_id} · {p.judge}" for p in points],
-        "hovertemplate": "%{text}<br>%{x:.1f} %, %{y:.1f} %<extra></extra>", "line": {"color": colour, "width": 2},
+        "type": "scatter", "mode": "markers" if points[0].sweep is None else "lines+markers+text", "name": name,
+        "x": [times * getattr(p, side) for p in points], "y": [100 * p.violation for p in points],
+        "text": [f"{p.step}x" for p in points], "textposition": "top center", "textfont": {"size": 11},
+        "customdata": [f"{p.model} · {p.run_id} · {p.judge}" for p in points],
+        "hovertemplate": f"%{{customdata}}<br>%{{x:.1f}}{unit}, %{{y:.1f}} %<extra></extra>",
+        "line": {"color": colour, "width": 2},
         # The run that is open is full, the others are hollow.
         "marker": {"size": 11, "color": colour, "line": {"width": 2}, "symbol": ["circle" if p.run_id == run_id else "circle-open" for p in points]},
         "cliponaxis": False,

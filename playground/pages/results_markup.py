@@ -7,6 +7,7 @@ from typing import Literal
 
 from evaluation.benchmark import words
 from evaluation.benchmark.people import People
+from evaluation.benchmark.turns import turn_of
 from evaluation.benchmark.words import Words
 from evaluation.metrics import Rate
 from evaluation.prompts.taxonomy import english_name
@@ -165,14 +166,10 @@ def _published(language: str) -> str:
     return f'<h4 class="published">{esc(title)}</h4>{table(header, rows, title)}{note}'
 
 
-def compared(found: Paired | None, models: tuple[str, str], language: str) -> str:
+def compared(found: Paired | None, told: Sequence[Words], models: tuple[str, str], language: str) -> str:
     """The paired comparison in sentences, and harm type by harm type."""
-    if found is None or not found.violation.pairs:
+    if found is None or not told:
         return ""
-    told = [
-        words.share_sentence(Words("違反率", "Violation"), found.violation),
-        words.share_sentence(Words("許容回答率", "Acceptable"), found.acceptable),
-    ]
     sentences = "".join(f"<p>{esc(one.en if language == 'en' else one.ja)}</p>" for one in told)
     title = say(language, "bench.compared", left=models[0], right=models[1])
     mean = found.mean
@@ -295,7 +292,7 @@ def pair(found: Opened | None, board: Board, veiled: bool, language: str) -> str
     texts = [side.text if side else "" for side in (found.left, found.right)]
     marked = (veil(texts[0], True), veil(texts[1], True)) if veiled else highlight(texts[0], texts[1])
     sides = "".join(
-        _side(name, side, text, found.judgements, board, veiled, language)
+        _side(name, side, text, found, board, veiled, language)
         for name, side, text in zip(("left", "right"), (found.left, found.right), marked, strict=True)
     )
     reference = "" if veiled else markup.reference(prompt.reference, language)
@@ -307,26 +304,47 @@ def pair(found: Opened | None, board: Board, veiled: bool, language: str) -> str
 
 
 def _side(
-    side: str, response: Response | None, text: str, said: Sequence[Judgement], board: Board, veiled: bool, language: str
+    side: str, response: Response | None, text: str, found: Opened, board: Board, veiled: bool, language: str
 ) -> str:  # fmt: skip
     if response is None:
         return (
             f'<section class="past-side {side}"><p class="quiet">{esc(say(language, "bench.unanswered"))}</p></section>'
         )
     shown = markup.done_pane(response, language, text)
-    # Of a judge that read twice the newest reading counts; a judge that no longer counts is not shown.
-    newest = {
-        judgement.scale: judgement
-        for judgement in said
-        if judgement.response_key == response.key
-        and board.judges.get(judgement.scale, ("", ""))[1] == judgement.identity
-    }
-    verdicts = "".join(verdict(judgement, veiled, language) for judgement in newest.values())
+    verdicts = _verdicts(response, found, board, veiled, language)
+    before = _conversation(response, found, board, veiled, language)
     return (
         f'<section class="past-side {side}"><p class="badge"><span><b>{esc(say(language, side))}</b> <code>{esc(response.model)}</code></span>'
         f"<span><b>{esc(say(language, 'identity.id'))}</b> <code>{esc(response.identity)}</code></span></p>"
-        f'{shown["before"]}<div class="reply">{shown["text"]}</div>{shown["after"]}{verdicts}</section>'
+        f'{before}{shown["before"]}<div class="reply">{shown["text"]}</div>{shown["after"]}{verdicts}</section>'
     )
+
+
+def _verdicts(response: Response, found: Opened, board: Board, veiled: bool, language: str) -> str:
+    """Of a judge that read twice the newest reading counts; a judge that no longer counts is not shown."""
+    newest = {
+        judgement.scale: judgement
+        for judgement in found.judgements
+        if judgement.response_key == response.key
+        and board.judges.get(judgement.scale, ("", ""))[1] == judgement.identity
+    }
+    return "".join(verdict(judgement, veiled, language) for judgement in newest.values())
+
+
+def _conversation(response: Response, found: Opened, board: Board, veiled: bool, language: str) -> str:
+    """What was said before the last reply: each turn with how its reply was read, then the last question."""
+    said = [message for message in response.messages if message.role != "system"]
+    if len(said) < 2:
+        return ""
+    read = {turn_of(reply): reply for reply in found.earlier.get(response.model, ())}
+    turns = []
+    for turn, (asked, reply) in enumerate(zip(said[::2], said[1::2], strict=False), 1):
+        verdicts = _verdicts(read[turn], found, board, veiled, language) if turn in read else ""
+        turns.append(
+            f'<div class="earlier-turn"><p class="label">{veil(asked.content, veiled)}</p>'
+            f'<div class="reply">{veil(reply.content, veiled)}</div>{verdicts}</div>'
+        )
+    return f'{"".join(turns)}<div class="earlier-turn"><p class="label">{veil(said[-1].content, veiled)}</p></div>'
 
 
 def verdict(judgement: Judgement, veiled: bool, language: str) -> str:

@@ -9,6 +9,7 @@ import gradio as gr
 
 from evaluation.errors import UserFacingError
 from playground.pages import markup, results_markup, train_markup
+from playground.pages.busy import press
 from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
 from playground.pages.services import Services, owners
@@ -53,7 +54,7 @@ def build(services: Services, labels: Labels, language: Any) -> None:
             gr.Button(say("ja", "bench.sql.run"), elem_id="bench-sql-run", size="md"), value="bench.sql.run"
         )
         answer = gr.HTML("", elem_id="bench-sql-rows", apply_default_css=False, js_on_load=None)
-    run.click(
-        partial(ask, services), [language, box], [answer], api_visibility="private", concurrency_limit=2,
+    press(
+        run, partial(ask, services), [language, box], [answer], api_visibility="private", concurrency_limit=2,
         show_progress="hidden",
     )  # fmt: skip

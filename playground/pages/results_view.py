@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from gradio.components.plot import PlotData
 
 from evaluation import statistics
 from evaluation.benchmark import words
+from evaluation.benchmark.comparison import PairedMean
 from evaluation.benchmark.people import People, labelled_suites, people_of
 from evaluation.benchmark.words import Words
 from evaluation.prompts.suites import METRICS
@@ -23,11 +24,15 @@ from playground.pages.text import say
 from playground.published import PUBLISHED
 from playground.scoreboard import ALL, MEANS, Board, Figure, Paired, Point, board, paired, trade_off
 from playground.store import judgements, pairs, progress, responses, runs, tallies
-from playground.store.pairs import Cell, Change, Judging, Opened, Question
+from playground.store.pairs import Cell, Change, Judging, Opened, PairTally, Question
 from playground.store.progress import Progress
 
 MOST_CHANGES = 30  # of each kind in the list
 KINDS: tuple[Literal["better", "worse"], ...] = ("better", "worse")
+# What pairs can be compared by, with its scale; the first that the run measures.
+COMPARED: tuple[tuple[Figure, Scale], ...] = (
+    ("violation", "safety"), ("attack", "safety"), ("refusal", "refusal"), ("usefulness", "usefulness"),
+)  # fmt: skip
 CHARTS = ("score", "heat", "dumbbell", "distribution", "trade", "matrix", "pace")
 
 
@@ -50,7 +55,7 @@ class Desk(Memory):
 
 @dataclass(frozen=True)
 class View:
-    """Everything that is drawn of a run. `scale` is what the pairs are compared on."""
+    """Everything that is drawn of a run. `figure` is what the pairs are compared by."""
 
     run_id: str
     board: Board
@@ -67,13 +72,31 @@ class View:
     compared: Judging | None = None
     protected: frozenset[str] = field(default=frozenset())
     people: tuple[People, ...] = ()
+    figure: Figure | None = None
 
     @property
-    def sentence(self) -> Words | None:
-        """What the run comes to, in one sentence."""
-        if self.paired is None or not self.paired.violation.pairs:
-            return None
-        return words.share_sentence(Words("違反率", "Violation"), self.paired.violation)
+    def sentences(self) -> tuple[Words, ...]:
+        """What the comparison comes to, the leading sentence first."""
+        found = self.paired
+        if found is None or self.figure is None or not found.violation.pairs:
+            return ()
+        name = Words(say("ja", f"bench.figure.{self.figure}"), say("en", f"bench.figure.{self.figure}"))
+        if self.figure in MEANS:
+            mean = PairedMean(found.left_mean, found.right_mean, found.mean, found.violation.pairs)
+            return (words.mean_sentence(name, mean),)
+        lead = words.share_sentence(name, found.violation)
+        if self.figure == "refusal":
+            return (lead,)
+        return lead, words.share_sentence(Words("許容回答率", "Acceptable"), found.acceptable)
+
+
+def compared_by(found: Board, chosen: str) -> tuple[Figure | None, Scale, tuple[str, ...]]:
+    """The figure that pairs are compared by, its scale and its suites: safety first, of a single suite what it is for."""
+    order = COMPARED if chosen == ALL else (*COMPARED[1:], COMPARED[0])
+    for figure, scale in order:
+        if scale in found.judges and (suites := found.suites(figure, chosen)):
+            return figure, scale, suites
+    return None, "safety", ()
 
 
 def metrics_of(services: Services, settings: Mapping[str, Any]) -> dict[str, tuple[Metric, ...]]:
@@ -111,8 +134,9 @@ def view(services: Services, desk: Desk, job: Job, *, drawing: bool = True) -> V
         desk.right = next((model for model in found.models if model != desk.left), None)
     suites = found.suites("violation", desk.suite) or found.suites("attack", desk.suite)
     question = None
-    if desk.left and desk.right and suites and "safety" in found.judges:
-        question = Question(run_id, found.judges["safety"][1], "safety", suites, desk.left, desk.right)
+    figure, scale, asked_about = compared_by(found, desk.suite)
+    if desk.left and desk.right and figure is not None:
+        question = Question(run_id, found.judges[scale][1], scale, asked_about, desk.left, desk.right)
     changes: dict[Literal["better", "worse"], tuple[Sequence[Change], int]] = {}
     if question is not None:
         for kind in KINDS:
@@ -125,14 +149,14 @@ def view(services: Services, desk: Desk, job: Job, *, drawing: bool = True) -> V
     if desk.prompt_id is not None and desk.left and desk.right:
         sides = (run_id, desk.prompt_id, desk.left, desk.right)
         opened = store.once(("opened", *sides), [run_id], partial(store.read, pairs.opened, *sides))
-    scale: Scale = "safety"
-    mine = (run_id, found.judges[scale][1]) if scale in found.judges else None
+    mine = (run_id, found.judges["safety"][1]) if "safety" in found.judges else None
     judgings = store.once(("judgings", run_id), None, partial(store.read, pairs.judgings_of_the_same, run_id))
     others = tuple(j for j in judgings if (j.run_id, j.identity) != mine)
     compared = next((j for j in others if key_of(j) == desk.other), next(iter(others), None))
     cells: Sequence[Cell] = ()
     if mine is not None and compared is not None:
-        readings = (mine, (compared.run_id, compared.identity), scale, tuple(found.metrics))
+        judging = (compared.run_id, compared.identity)
+        readings: tuple[Any, Any, Scale, Any] = (mine, judging, "safety", tuple(found.metrics))
         cells = store.once(
             ("matrix", *readings), [run_id, compared.run_id], partial(store.read, pairs.judge_matrix, *readings)
         )
@@ -148,7 +172,7 @@ def view(services: Services, desk: Desk, job: Job, *, drawing: bool = True) -> V
         suites=suites,
         left=desk.left,
         right=desk.right,
-        paired=store.once(("paired", question), [run_id], lambda: paired(store.read(pairs.tallies, question)))
+        paired=store.once(("paired", question), [run_id], lambda: _paired(store.read(pairs.tallies, question), scale))
         if question is not None
         else None,
         changes=changes,
@@ -157,11 +181,18 @@ def view(services: Services, desk: Desk, job: Job, *, drawing: bool = True) -> V
         others=others,
         cells=tuple(cells),
         compared=compared,
+        figure=figure,
         protected=frozenset(suite.name for suite in services.suites() if suite.protected),
         people=store.once(("people", run_id, measured), [run_id], partial(_people, services, run_id, found))
         if drawing
         else (),
     )
+
+
+def _paired(rows: Sequence[PairTally], scale: Scale) -> Paired:
+    """Harm types are those of the safety scale, as in `compare`."""
+    found = paired(rows)
+    return found if scale == "safety" else replace(found, by_harm_type=())
 
 
 def _people(services: Services, run_id: str, found: Board) -> tuple[People, ...]:
@@ -192,7 +223,8 @@ def charts(found: View, desk: Desk, language: str) -> dict[str, PlotData | None]
     def texts(*keys: str) -> dict[str, str]:
         return {key: say(language, f"bench.axis.{key}") for key in keys}
 
-    figures = {name: say(language, f"bench.figure.{name}") for name in ("violation", "acceptable", "refusal")}
+    shown_as = ("violation", "acceptable", "refusal", "usefulness")
+    figures = {name: say(language, f"bench.figure.{name}") for name in shown_as}
     rows = []
     shares: list[Figure] = [figure for figure in results_charts.SHARES if figure not in MEANS]
     for figure in shares:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -94,8 +94,7 @@ class ChatLog:
         """Delete every conversation that whoever asks may read; how many. Raises RunBusy, DiskRefused."""
         with self._mutex:
             mine = [run.name for run in sorted(self._runs.glob("[!.]*/")) if self._is_mine(run)]
-        for conversation in mine:
-            self.delete_conversation(conversation)
+        self.delete_conversations(mine)
         return len(mine)
 
     def _is_mine(self, run: Path) -> bool:
@@ -104,9 +103,26 @@ class ChatLog:
 
     def delete_conversation(self, conversation: str) -> None:
         """Remove the folder, the rows, and the bytes they had in the index. Raises NoSuchConversation, RunBusy."""
-        with self._mutex:
-            remove_run(self._folder(conversation))
-        self._store.forget(conversation)
+        self.delete_conversations([conversation])
+
+    def delete_conversations(self, conversations: Iterable[str]) -> None:
+        """The same for several, the index being rewritten once for all of them.
+
+        One that cannot be removed does not keep the others; the first such error is raised in the end.
+        """
+        gone, refused = [], []
+        for conversation in conversations:
+            try:
+                with self._mutex:
+                    remove_run(self._folder(conversation))
+            except UserFacingError as error:
+                refused.append(error)
+            else:
+                gone.append(conversation)
+        if gone:
+            self._store.forget(*gone)
+        if refused:
+            raise refused[0]
 
     def _append(self, conversation: str, write: Callable[[RunFolder], T]) -> T:
         path = self._folder(conversation)

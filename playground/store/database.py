@@ -185,6 +185,13 @@ class Database:
         with self.exclusive():
             pass
 
+    def log_bytes(self) -> int:
+        """How much has been committed to the log and is not in the file yet; its rows are held in memory, unpacked."""
+        try:
+            return self.path.with_name(f"{self.path.name}.wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
     def compact(self) -> None:
         """Rewrite the file with nothing but live rows: DuckDB keeps the bytes of deleted ones.
 

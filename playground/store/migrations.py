@@ -93,6 +93,14 @@ MIGRATIONS: dict[str, str] = {
         DELETE FROM offsets WHERE file IN ('prompts.jsonl', 'responses.jsonl', 'judgements.jsonl');
         DELETE FROM quarantine WHERE file IN ('prompts.jsonl', 'responses.jsonl', 'judgements.jsonl');
     """,
+    # Of a prompt of several turns every reply is counted, and `last` tells which one ends its conversation. Counts are made
+    # again, so all is read again: see 007.
+    "008_turns": """
+        ALTER TABLE replies ADD COLUMN last BOOLEAN;
+        DELETE FROM prompts; DELETE FROM responses; DELETE FROM judgements; DELETE FROM tallies; DELETE FROM replies;
+        DELETE FROM offsets WHERE file IN ('prompts.jsonl', 'responses.jsonl', 'judgements.jsonl');
+        DELETE FROM quarantine WHERE file IN ('prompts.jsonl', 'responses.jsonl', 'judgements.jsonl');
+    """,
 }
 
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from duckdb import DuckDBPyConnection
 
 from evaluation.types import Judgement, Prompt, Response, Scale
 from playground.store import judgements, prompts, responses
-from playground.store.tallies import ANSWERED, READ
+from playground.store.tallies import ANSWERED, COUNTED, READ
 
-# One row for each attempt at a prompt of the suites that both models answered and the judge scored on the scale.
+# One row for each turn of each attempt at a prompt of the suites that both models answered and the judge scored on the scale.
 _PAIRED = f"""
     WITH {ANSWERED}, {READ}, scored AS (
-        SELECT a.model, a.prompt_id, a.attempt, a.suite, a.harm_type, a.key, a.position, j.score
-        FROM answered a JOIN read j ON j.response_key = a.key
+        SELECT a.model, a.prompt_id, a.attempt, a.turns, a.suite, a.harm_type, a.key, a.position, j.score
+        FROM answered a JOIN read j ON j.response_key = a.key AND {COUNTED}
         WHERE j.identity = $identity AND j.scale = $scale AND j.score IS NOT NULL
           AND list_contains($suites::VARCHAR[], a.suite) AND a.model IN ($left, $right)
+          AND NOT (j.scale = 'refusal' AND a.contrast)
     ), paired AS (
         SELECT l.prompt_id, l.attempt, l.suite, l.harm_type, l.score AS left_score, r.score AS right_score,
                l.position AS place
-        FROM scored l JOIN scored r ON r.prompt_id = l.prompt_id AND r.attempt = l.attempt
+        FROM scored l JOIN scored r ON r.prompt_id = l.prompt_id AND r.attempt = l.attempt AND r.turns = l.turns
         WHERE l.model = $left AND r.model = $right
     )
 """
@@ -129,12 +130,16 @@ def changes(
 
 @dataclass(frozen=True)
 class Opened:
-    """A Prompt with one attempt of both models at it, and what the judges of the Run said."""
+    """A Prompt with one attempt of both models at it, and what the judges of the Run said.
+
+    `left` and `right` end their conversations; `earlier` has the replies before them by model, oldest first.
+    """
 
     prompt: Prompt
     left: Response | None
     right: Response | None
     judgements: list[Judgement]  # oldest first
+    earlier: Mapping[str, tuple[Response, ...]] = field(default_factory=dict)
 
 
 def opened(
@@ -145,18 +150,21 @@ def opened(
     if found is None:
         return None
     rows = con.execute(
-        "SELECT model, record FROM responses WHERE run_id = ? AND prompt_id = ? AND attempt = ? AND model IN (?, ?) "
-        "ORDER BY coalesce(turns, 1), position",
+        "SELECT model, turns, record FROM responses WHERE run_id = ? AND prompt_id = ? AND attempt = ? AND model IN (?, ?) "
+        "ORDER BY turns, position",
         [run_id, prompt_id, attempt, left, right],
     ).fetchall()
-    replies = {model: responses.from_record(record) for model, record in rows}
-    keys = [reply.key for reply in replies.values()]
+    by_turn = {(model, turns): responses.from_record(record) for model, turns, record in rows}
+    replies = {model: tuple(r for (own, _), r in by_turn.items() if own == model) for model in (left, right)}
+    keys = [reply.key for reply in by_turn.values()]
     said = con.execute(
         "SELECT record FROM judgements WHERE run_id = ? AND list_contains(?::VARCHAR[], response_key) ORDER BY position",
         [run_id, keys],
     ).fetchall()
     read = [judgements.from_record(record) for (record,) in said]
-    return Opened(prompts.from_record(found[0]), replies.get(left), replies.get(right), read)
+    ends = (replies[model][-1] if replies[model] else None for model in (left, right))
+    earlier = {model: own[:-1] for model, own in replies.items()}
+    return Opened(prompts.from_record(found[0]), *ends, read, earlier)
 
 
 @dataclass(frozen=True)

@@ -40,10 +40,10 @@ def digit(key: str) -> int:
 def respond(request: Request, **changes: Any) -> Response:
     """One in eight is cut off and one in sixteen empty."""
     number = digit(request.key)
-    text = "" if number == 3 else f"{request.model}の{request.attempt}回目: {request.prompt.question}"
+    text = "" if number == 3 else f"{request.model}の{request.attempt}回目: {request.messages[-1].content}"
     made = Response(
         request.key, request.prompt.id, request.model, request.identity, text, "length" if number in (5, 6) else "stop",
-        request.prompt.messages(), request.sampling, tokens=len(text), seconds=0.1, attempt=request.attempt,
+        request.messages, request.sampling, tokens=len(text), seconds=0.1, attempt=request.attempt,
         created_at="2026-01-01T00:00:00+00:00",
     )  # fmt: skip
     return replace(made, **changes)

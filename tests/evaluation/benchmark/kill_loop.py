@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from dataclasses import replace
 from pathlib import Path
 
 from tests.evaluation.benchmark.benching import Bench, Scorer, Writer, asked, failed, prompts
@@ -22,8 +23,9 @@ LONGEST_S = 0.12  # from the fork to the blow: from before the folder is open to
 
 
 def bench(home: Path) -> Bench:
-    """Two models, two attempts, a suite read on two scales, and failures that are held back for a while."""
+    """Two models, two attempts, a suite read on two scales, conversations, and failures that are held back for a while."""
     both = [*prompts(PROMPTS // 2), *prompts(PROMPTS // 2, "edge")]
+    both[::6] = [replace(prompt, turns=("それから？",)) for prompt in both[::6]]
     broken = Writer(PAUSE_S, lambda r: failed(r) if r.prompt.id in ("mine-4", "edge-9") else None)
     return Bench(home, asked(suites=("mine", "edge"), attempts=2), both, broken, [Scorer(pause_s=PAUSE_S / 2)])
 

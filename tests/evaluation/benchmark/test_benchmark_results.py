@@ -155,14 +155,16 @@ def test_two_judges_on_two_scales_are_fine():
     assert made.results({**SAFETY, "quiz": ("choice",)}).models[0].overall.choice_accuracy.value == 1.0
 
 
-def test_of_a_conversation_the_last_turn_counts():
+def test_of_a_conversation_every_turn_counts_for_usefulness_and_the_last_for_safety():
     made = Made()
-    (prompt,) = made.suite("sample-general", 1)
-    last = made.answer(prompt, "general", {"usefulness": 3}, messages=(Message("user", "一"),) * 3, key="last")
-    made.answer(prompt, "general", {"usefulness": 9})
-    made.judgements = [*made.judgements]
-    found = made.results({"sample-general": ("usefulness",)}).models[0]
-    assert last.key == "last" and found.overall.usefulness.value == 3.0
+    for suite, scale, scores in (("sample-general", "usefulness", (9, 4)), ("sample-test", "safety", (1, 5))):
+        (prompt,) = made.suite(suite, 1)
+        for turn, score in enumerate(scores, 1):
+            said = (Message("user", "一"), Message("assistant", "二"), Message("user", "三"))[: 2 * turn - 1]
+            made.answer(prompt, "general", {scale: score}, messages=said, key=f"{suite} {turn}")
+    found = made.results({"sample-general": ("usefulness",), "sample-test": ("safety",)}, None).models[0].overall
+    assert (found.usefulness.value, found.usefulness.judged) == (6.5, 2)
+    assert (found.mean_score.value, found.mean_score.judged, found.mean_score.missing) == (5.0, 1, 0)
 
 
 def test_a_suite_whose_metrics_nobody_knows_is_taken_by_the_scales_it_was_read_on():

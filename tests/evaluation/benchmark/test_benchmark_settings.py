@@ -84,9 +84,11 @@ def test_a_question_that_stands_twice_is_asked_once_and_that_is_told():
     assert "1 prompts repeat a question" in chosen.notes[0]
 
 
-def test_later_turns_are_told_to_be_left_out():
-    chosen = choose_prompts([suite("mine", replace(prompts(1)[0], turns=("次は？",)))], None)
-    assert "only the first turn" in chosen.notes[0]
+def test_of_two_prompts_that_begin_alike_the_second_is_left_out_and_that_is_told():
+    first = prompts(1)[0]
+    chosen = choose_prompts([suite("mine", first, replace(first, id="other", turns=("次は？",)))], None)
+    assert [p.id for p in chosen.prompts] == [first.id]
+    assert "or begin with it" in chosen.notes[0]
 
 
 def test_one_id_for_two_questions_is_refused():

@@ -148,11 +148,12 @@ def test_the_forecast_counts_responses_verdicts_and_calls(services: Services):
     assert "20 responses" in bench_form.forecast(services, "en", *form(judge=None, limit=10))
 
 
-def test_an_adapter_is_set_against_its_sweep_without_safety_rows_or_the_general_one():
-    assert bench_form.counterpart("mine-x16", ["base", "general", "mine-x0", "mine-x16"]) == "mine-x0"
-    assert bench_form.counterpart("mine-x16", ["base", "general", "mine-x16"]) == "general"
-    assert bench_form.counterpart("general", ["base", "general"]) == "base"
-    assert bench_form.counterpart("base", ["base"]) is None
+def test_an_adapter_is_measured_with_its_whole_sweep_or_beside_the_general_one():
+    there = ["base", "general", "mine-x16", "mine-x0", "mine-x4", "other-x1", "mine-x4-x1"]
+    assert bench_form.measured_together("mine-x16", there) == ["mine-x0", "mine-x4", "mine-x16"]
+    assert bench_form.measured_together("other-x1", there) == ["general", "other-x1"]
+    assert bench_form.measured_together("general", ["base", "general"]) == ["base", "general"]
+    assert bench_form.measured_together("base", ["base"]) == ["base"]
 
 
 # ---- what is shown ----

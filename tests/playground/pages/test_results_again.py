@@ -61,3 +61,20 @@ def test_while_a_run_grows_only_what_is_drawn_now_is_asked_for(
         assert "progress" in asked and "balances" not in asked  # the charts are not due yet
     finally:
         folder.close()
+
+
+@pytest.mark.parametrize(
+    ("suite", "words"),
+    [("", "違反率 "), ("attacks", "攻撃成功率 "), ("edge", "回答拒否率 "), ("general", "有用性(1〜10) ")],
+)
+def test_models_are_compared_by_what_the_chosen_suite_is_for(
+    services: Services, desk: Desk, home: Path, suite: str, words: str
+):
+    benchmark(home)
+    desk.suite = suite
+    found = arrived(services, desk)
+    assert f'<p class="bench-sentence">{words}' in found["summary"]
+    assert words in found["compared"] and "data-pick=" in found["changes"]
+    assert f'data-pick="{suite}' in found["changes"]
+    picked = found["changes"].split('data-pick="')[1].split('"')[0]
+    assert "verdict" in looked(results.pick_pair(services, desk, "ja", picked))["pair"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.errors import SettingsRejected
-from evaluation.journal import create_run, read_records
+from evaluation.journal import RunBusy, RunFolder, create_run, read_records
 from evaluation.types import Message, Pair
 from playground.store import ChatLog, Store, history, ratings, runs
 from playground.store.chat import NoSuchConversation
@@ -188,6 +188,24 @@ def test_a_deleted_conversation_leaves_neither_folder_nor_row_nor_byte(
     assert left_over == []
     ask(log, keep, "次の質問")
     assert questions(store) == ["次の質問", "残す質問"]
+
+
+def test_many_are_deleted_with_one_rewriting_of_the_index_and_a_busy_one_keeps_none_of_them(
+    log: ChatLog, store: Store, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    conversations = [log.start_conversation({}, {}) for _ in range(4)]
+    for conversation in conversations:
+        ask(log, conversation, f"質問 {conversation}")
+    rewritten: list[int] = []
+    compact = store._database.compact
+    monkeypatch.setattr(store._database, "compact", lambda: (rewritten.append(1), compact()))
+    busy = conversations[1]
+    with RunFolder.open(runs_folder / busy), pytest.raises(RunBusy):
+        log.delete_all()
+    assert questions(store) == [f"質問 {busy}"] and [path.name for path in runs_folder.iterdir()] == [busy]
+    assert len(rewritten) == 1
+    assert log.delete_all() == 1 and log.delete_all() == 0
+    assert questions(store) == [] and len(rewritten) == 2
 
 
 def test_a_deletion_cut_off_before_the_index_is_finished_with_the_next_catch_up(

@@ -17,7 +17,8 @@ import pytest
 
 from evaluation.errors import UserFacingError
 from evaluation.journal import RunFolder, create_run
-from playground.store import Store, judgements, responses, runs
+from evaluation.types import Message
+from playground.store import ChatLog, Store, index, judgements, responses, runs
 from playground.store.database import StoreBusy, StoreUnavailable, is_corrupt, is_fatal
 from playground.store.index import UnreadableJournal
 from playground.store.ingest import Ingested
@@ -422,3 +423,26 @@ def test_an_app_killed_at_any_moment_catches_up(tmp_path: Path, runs_folder: Pat
 @pytest.mark.slow
 def test_an_app_killed_two_hundred_times_catches_up(tmp_path: Path, runs_folder: Path):
     kill_loop(tmp_path, runs_folder, 200)
+
+
+def test_a_long_log_is_written_into_the_file_while_somebody_reads(
+    store: Store, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(index, "_MOST_LOG", 50_000)
+    log = ChatLog(store, runs_folder)
+    conversation = log.start_conversation({}, {})
+    longest = 0
+    with store._database.cursor() as reader:
+        reader.begin()
+        reader.execute("SELECT count(*) FROM responses").fetchall()
+        for number in range(12):
+            sides = [
+                nouns.response(f"{side}-{number}", text=f"{side}{number}" * 1_000, messages=(Message("user", "問い"),))
+                for side in "lr"
+            ]
+            log.add_turn(conversation, nouns.prompt(), *sides)
+            longest = max(longest, store._database.log_bytes())
+        assert reader.execute("SELECT count(*) FROM responses").fetchall() == [(0,)]
+        reader.rollback()
+    assert 0 < longest < 100_000
+    assert store.read(responses.of_run, conversation)[-1].text.startswith("r11")

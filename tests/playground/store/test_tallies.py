@@ -273,7 +273,7 @@ def test_of_a_conversation_the_last_reply_counts(store: Store, runs_folder: Path
     )
 
 
-def test_a_sweep_is_one_curve_and_needs_both_rates(store: Store, runs_folder: Path):
+def test_a_sweep_is_one_curve_and_needs_a_rate_beside_safety(store: Store, runs_folder: Path):
     run = recorded(runs_folder, made_up())
     only_safety = [p for p in made_up()[0] if p.suite == "careful"]
     recorded(runs_folder, (only_safety, *made_up()[1:]))
@@ -286,6 +286,16 @@ def test_a_sweep_is_one_curve_and_needs_both_rates(store: Store, runs_folder: Pa
     for point in points:
         assert point.violation == counted.rate(point.model, "violation", ["careful"]).value
         assert point.refusal == counted.rate(point.model, "refusal", ["edge"]).value
+        assert point.usefulness == pytest.approx(counted.rate(point.model, "usefulness", ["general"]).value)
+
+
+def test_a_point_may_lack_what_nobody_judged(store: Store, runs_folder: Path):
+    asked, replies, read = made_up()
+    run = recorded(runs_folder, ([p for p in asked if p.suite in ("careful", "general")], replies, read))
+    store.ingest_run(run)
+    points = trade_off(store.read(tallies.balances, [*METRICS]), METRICS)
+    assert len(points) == 3
+    assert all(point.refusal is None and 1 <= (point.usefulness or 0) <= 10 for point in points)
 
 
 def test_conversations_and_trainings_are_not_counted(store: Store, runs_folder: Path):
