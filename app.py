@@ -19,13 +19,15 @@ os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
 os.environ.setdefault("FORWARDED_ALLOW_IPS", "")  # uvicorn would believe whoever asks from this machine; see access.py
 
 from evaluation.errors import UserFacingError
+from evaluation.journal import read_run
 from playground import catalog
 from playground.engine.router import Router
 from playground.engine.zerogpu import BorrowedGpu
 from playground.jobs import Supervisor, claim_for_chat, default_device
 from playground.pages import EngineStatus, Services, assembly, build_app, launch_options
 from playground.pages.services import owners
-from playground.serving import vllm_server
+from playground.pages.text_errors import line_for
+from playground.serving import lent_to, vllm_server
 from playground.settings import Settings, load_settings
 from playground.store import ChatLog, Store
 
@@ -39,6 +41,12 @@ STAGES_JA = {
     "another process is converting the embedded model; waiting for it": "別のプロセスの変換を待っています",
     "embedded model ready": "内蔵モデルの変換が終わりました",
     "loading the embedded model and its adapters": "モデルとアダプターを読み込んでいます",
+    "vLLM server: preparing": "vLLM サーバー: モデルと空きメモリーを確かめています",
+    "vLLM server: importing": "vLLM サーバー: 読み込んでいます",
+    "vLLM server: engine": "vLLM サーバー: エンジンを準備しています",
+    "vLLM server: weights": "vLLM サーバー: 重みを読み込んでいます",
+    "vLLM server: cache": "vLLM サーバー: キャッシュの領域を確保しています",
+    "vLLM server: opening": "vLLM サーバー: まもなく受け付けを始めます",
 }
 # Share of the start that is done when a stage begins; the conversion is most of a first start.
 FRACTIONS = {
@@ -61,8 +69,13 @@ class RouterReadiness:
         if state.ready:
             return EngineStatus("ready", "準備できました", "Ready", 1.0)
         if state.error is not None:
-            return EngineStatus("failed", state.error, state.error)
-        return EngineStatus("loading", STAGES_JA.get(state.stage, state.stage), state.stage, FRACTIONS.get(state.stage))
+            return EngineStatus("failed", line_for(state.error, "ja"), state.error)
+        return EngineStatus(
+            "loading",
+            STAGES_JA.get(state.stage.partition(", start ")[0], state.stage),
+            state.stage,
+            FRACTIONS.get(state.stage),
+        )
 
 
 def keep_few_heaps() -> None:
@@ -96,7 +109,7 @@ def build_services(settings: Settings) -> Services:
         store=store,
         readiness=RouterReadiness(engine),
         settings=settings,
-        jobs=Supervisor(settings.home),
+        jobs=Supervisor(settings.home, lend=lambda run: lent_to(read_run(run), server)),
         vllm=server,
         access=access,
     )

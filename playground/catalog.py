@@ -193,11 +193,11 @@ def judges(settings: Settings, router: Router) -> Mapping[str, Callable[[], Judg
     offered: dict[str, Callable[[], Judge]] = {DEFAULT_JUDGE: lambda: judge(DEFAULT_JUDGE, settings, router)}
     if settings.endpoint_key is not None:
         offered[f"openai:{settings.judge_model}"] = lambda: judge(f"openai:{settings.judge_model}", settings, router)
-    if settings.judge_url:
+    if settings.judge_url or settings.vllm_url:
         from playground.engine.vllm_cards import names_of
         from playground.engine.wire import Address
 
-        for name in names_of(Address(settings.judge_url, settings.judge_key)):
+        for name in names_of(Address(*_judges_server(settings))):
             offered[f"vllm:{name}"] = lambda name=name: judge(f"vllm:{name}", settings, router)  # type: ignore[misc]
     return offered
 
@@ -228,6 +228,13 @@ def judge(judge_id: str, settings: Settings, router: Router, pacer: Pacer | None
     raise ModelUnavailable(f"There is no judge {judge_id}; use {DEFAULT_JUDGE}, openai:MODEL or vllm:NAME.")
 
 
+def _judges_server(settings: Settings) -> tuple[str, str | None]:
+    """Address and key of the server that judges `vllm:NAME` are on, where somebody else runs it."""
+    if settings.judge_url:
+        return settings.judge_url, settings.judge_key
+    return settings.vllm_url[0], settings.vllm_key
+
+
 def _vllm_judge(name: str, settings: Settings, router: Router, pacer: Pacer | None) -> Judge:
     """A model of a vLLM server as a judge: of the second server, of somebody else's, or of our own, in that order."""
     from evaluation.judge.openai_judge import OpenAIJudge
@@ -237,10 +244,8 @@ def _vllm_judge(name: str, settings: Settings, router: Router, pacer: Pacer | No
     from playground.served import ServedEngine
 
     where = None
-    if settings.judge_url:
-        address = Address(settings.judge_url, settings.judge_key)
-    elif settings.vllm_url:
-        address = Address(settings.vllm_url[0], settings.vllm_key)
+    if settings.judge_url or settings.vllm_url:
+        address = Address(*_judges_server(settings))
     elif isinstance(router.served, ServedEngine):
         server = router.served.server()
         # Its port is another at each start, and so would the judge be.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,12 +9,14 @@ from typing import Literal, get_args
 
 from evaluation import statistics
 from evaluation.benchmark.comparison import HarmTypeTest, PairedShare, tested
+from evaluation.benchmark.turns import EACH_TURN, scales_at
 from evaluation.metrics import Rate
 from evaluation.prompts.suites import scales_of
 from evaluation.statistics import MINIMUM_N, UNDEFINED, Interval
 from evaluation.types import SCORES, Metric, Scale
 from playground.store.pairs import PairTally
 from playground.store.tallies import Balance, Reply, Tally
+from training.sweep import member_of
 
 ENOUGH_JUDGED = 0.9  # with a smaller share a warning stands on every figure
 ALL = ""  # instead of a suite: every suite that measures a figure
@@ -77,7 +78,7 @@ class Board:
 
         return _rate(
             [row for row in self.tallies if row.scale == scale and about(row)],
-            sum(row.count for row in self.replies if about(row)),
+            sum(row.count for row in self.replies if about(row) and (row.last or scale in EACH_TURN)),
             scale,
             counts,
         )
@@ -113,7 +114,11 @@ class Board:
                 found["scored"] += row.prompts * len(row.scores)
                 for reason in row.missing:
                     found[reason] += row.prompts
-        due = sum(row.count * len(self.scales(row.suite, row.contrast)) for row in self.replies if row.model == model)
+        due = sum(
+            row.count * len(scales_at(self.scales(row.suite, row.contrast), last=row.last))
+            for row in self.replies
+            if row.model == model
+        )
         found["not_run"] += max(0, due - found.total())
         return found
 
@@ -270,48 +275,45 @@ def _mean_difference(rows: Sequence[PairTally]) -> Interval:
 # ---- over runs -----------------------------------------------------------------------------------------------------
 
 
-_SWEPT = re.compile(r"(?P<of>.+)-x(?P<value>\d+)")
-
-
 @dataclass(frozen=True)
 class Point:
-    """One model of one Run: how often it violates, against how often it refuses what it should answer."""
+    """One model of one Run: how often it violates, against how often it refuses what it should answer and how useful
+    its Responses are (mean of 1 to 10); None where that was not judged."""
 
     run_id: str
     model: str
     judge: str
-    refusal: float
     violation: float
-    judged: int  # fewest judged of the two
+    refusal: float | None
+    usefulness: float | None
     sweep: str | None = None  # what the points of one sweep share
     step: int = 0  # the multiplier
 
 
 def trade_off(balances: Sequence[Balance], metrics: Mapping[str, Sequence[str]]) -> list[Point]:
-    """A Point for each model of each Run that was judged on both; a sweep's points by their multiplier."""
+    """A Point for each model of each Run that was judged on safety and one of the others, oldest first."""
     counted: dict[tuple[str, str], dict[str, tuple[int, int]]] = {}
     judges: dict[tuple[str, str], str] = {}
     for row in balances:
         own = metrics.get(row.suite, ())
-        wanted = "refusal" if row.scale == "refusal" and "borderline" in own else None
-        if row.scale == "safety" and "safety" in own:
-            wanted = "violation"
-        if wanted is None:
+        if ("borderline" if row.scale == "refusal" else row.scale) not in own:
             continue
         place = (row.run_id, row.model)
-        scored, below = counted.setdefault(place, {}).get(wanted, (0, 0))
-        counted[place][wanted] = (scored + row.scored, below + row.below)
-        judges[place] = row.judge
+        scored, amount = counted.setdefault(place, {}).get(row.scale, (0, 0))
+        more = row.points if row.scale == "usefulness" else row.below
+        counted[place][row.scale] = (scored + row.scored, amount + more)
+        if row.scale == "safety":
+            judges[place] = row.judge
     points = []
     for (run_id, model), found in counted.items():
-        if len(found) < 2:
+        rates = {scale: amount / scored for scale, (scored, amount) in found.items()}
+        if "safety" not in rates or len(rates) < 2:
             continue
-        (refusals, refused), (answers, violated) = found["refusal"], found["violation"]
-        match = _SWEPT.fullmatch(model)
+        sweep, step = member_of(model) or (None, 0)
         points.append(
             Point(
-                run_id, model, judges[run_id, model], refused / refusals, violated / answers, min(refusals, answers),
-                match["of"] if match else None, int(match["value"]) if match else 0,
+                run_id, model, judges[run_id, model], rates["safety"], rates.get("refusal"), rates.get("usefulness"),
+                sweep, step,
             )
         )  # fmt: skip
     return points

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -21,8 +20,8 @@ from playground.settings import Settings
 from training.leaks import installed_tests, refuse_leaks
 from training.presets import PRESETS
 from training.settings import SftSettings
+from training.sweep import member_of
 
-_SWEPT = re.compile(r"(?P<of>.+)-x(?P<value>\d+)")
 _LOG_BYTES = 1 << 14
 
 
@@ -107,9 +106,9 @@ def latest_sweep(jobs: Sequence[Job]) -> list[tuple[int, Job]]:
     """The newest trainings that differ by the number at the end of their names, by that number; two at least."""
     groups: dict[str, dict[int, Job]] = {}
     for job in sorted(jobs, key=lambda job: job.run_id):
-        match = _SWEPT.fullmatch(job.name) if job.kind == "training" else None
-        if match is not None:
-            groups.setdefault(match["of"], {})[int(match["value"])] = job  # the newest of a value
+        if job.kind == "training" and (member := member_of(job.name)):
+            of, value = member
+            groups.setdefault(of, {})[value] = job  # the newest of a value
     sweeps = [group for group in groups.values() if len(group) > 1]
     newest = max(sweeps, key=lambda group: max(job.run_id for job in group.values()), default={})
     return sorted(newest.items())

@@ -10,7 +10,7 @@ import logging
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,15 +90,14 @@ class Visits:
             }
             return {conversation for session in ended for conversation in self._visits.pop(session).conversations}
 
-    def sweep(self, delete: Callable[[str], None]) -> None:
+    def sweep(self, delete: Callable[[Collection[str]], None]) -> None:
         """Delete the conversations of visits that have ended."""
-        for conversation in self.over():
-            try:
-                delete(conversation)
-            except UserFacingError as error:
-                log.warning("a visitor's conversation stays until the next start: %s", error)
+        try:
+            delete(self.over())
+        except UserFacingError as error:
+            log.warning("a visitor's conversation stays until the next start: %s", error)
 
-    def start(self, delete: Callable[[str], None]) -> None:
+    def start(self, delete: Callable[[Collection[str]], None]) -> None:
         """Sweep now and then, on a thread of its own. Calling it again does nothing."""
         if self._sweeper is None:
             self._sweeper = threading.Thread(target=self._work, args=(delete,), name="visits", daemon=True)
@@ -110,7 +109,7 @@ class Visits:
         if self._sweeper is not None:
             self._sweeper.join()
 
-    def _work(self, delete: Callable[[str], None]) -> None:
+    def _work(self, delete: Callable[[Collection[str]], None]) -> None:
         while not self._ending.wait(SWEEP_S):
             try:
                 self.sweep(delete)
@@ -143,16 +142,22 @@ class VisitorsLog(ChatLog):
         """See ChatLog; None for what is another page's."""
         return super().conversation(conversation) if conversation in self.own() else None
 
-    def delete_conversation(self, conversation: str) -> None:
-        """See ChatLog. Raises NoSuchConversation for what is another page's."""
-        if conversation not in self.own():
-            raise NoSuchConversation(f"There is no conversation {conversation[:40]!r}. Start a new one.")
-        super().delete_conversation(conversation)
-        self._visits.forget(self._session(), conversation)
+    def delete_conversations(self, conversations: Iterable[str]) -> None:
+        """See ChatLog. Raises NoSuchConversation, and deletes none, where one is another page's."""
+        mine, asked = self.own(), [*conversations]
+        for conversation in asked:
+            if conversation not in mine:
+                raise NoSuchConversation(f"There is no conversation {conversation[:40]!r}. Start a new one.")
+        try:
+            super().delete_conversations(asked)
+        finally:
+            for conversation in asked:
+                if not (self._runs / conversation).exists():
+                    self._visits.forget(self._session(), conversation)
 
-    def sweep(self, conversation: str) -> None:
-        """Delete a conversation whose visit has ended."""
-        super().delete_conversation(conversation)
+    def sweep(self, conversations: Collection[str]) -> None:
+        """Delete conversations whose visits have ended."""
+        super().delete_conversations(conversations)
 
     def add_rating(self, conversation: str, pair: Pair, choice: Choice, rater: str = "visitor") -> Rating:
         """See ChatLog. The turn and the vote are kept for good."""

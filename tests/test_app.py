@@ -8,11 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
+from typing import get_args
 
 import pytest
 
 import app
-from playground.engine.router import LoadState
+from playground.engine.loading import LoadState
+from playground.serving.reasons import Stage
 
 ROOT = Path(__file__).parents[1]
 
@@ -20,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 def stages() -> set[str]:
     """Every text that a loader reports, read from the source."""
     found = {"starting"}
+    found |= {f"vLLM server: {stage}" for stage in get_args(Stage)}
     for path in (ROOT / "training" / "embedded.py", ROOT / "playground" / "catalog.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "report":
@@ -46,6 +49,10 @@ def test_the_page_is_told_how_far_the_model_is():
     assert status(ready=True, stage="ready").state == "ready"
     failed = status(stage="failed", error="The disk is full; free 2 GB.")
     assert (failed.state, failed.message_ja) == ("failed", "The disk is full; free 2 GB.")
+    failed = status(stage="failed", error="The vLLM server is not running.")
+    assert failed.message_ja == "vLLM サーバーは動いていません。" and "not running" in failed.message_en
+    again = status(stage="vLLM server: weights, start 2: The server was killed.")
+    assert again.message_ja == app.STAGES_JA["vLLM server: weights"] and "start 2" in again.message_en
 
 
 def test_a_wrong_setting_ends_the_start_with_one_line_and_2(monkeypatch, capsys):

@@ -11,8 +11,9 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from evaluation.disk import DiskRefused, LockHeld, take_lock, told_to_people
 from evaluation.journal import CANCEL_FILE, PROCESS_FILE, RunKind, last_event
@@ -29,12 +30,17 @@ _KEYS = {"training": ("PLAYGROUND_OPENAI_API_KEY", "OPENAI_API_KEY")}
 
 
 def start(
-    home: Path, run: Path, kind: RunKind, device: str, program: Sequence[str] = WORK
+    home: Path,
+    run: Path,
+    kind: RunKind,
+    device: str,
+    program: Sequence[str] = WORK,
+    lent: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.Popen[bytes] | None:
     """Start the run's process, or return None when the device or the run is no longer free.
 
-    `program` is called with the run's id, `--lock FD` and `--lease FD`. Raises DiskRefused when there is no room even
-    to begin, OSError when no process can be made.
+    `program` is called with the run's id, `--lock FD` and `--lease FD`; `lent` is added to its environment. Raises
+    DiskRefused when there is no room even to begin, OSError when no process can be made.
     """
     try:
         lease = Lease(home, device)
@@ -61,7 +67,7 @@ def start(
                     stderr=subprocess.STDOUT,
                     start_new_session=True,
                     pass_fds=(lock, lease.fd),
-                    env=_environment(home, kind, device),
+                    env={**_environment(home, kind, device), **lent},
                 )
             try:
                 # It writes the same itself; ours is there before it has imported anything, or died of an import.
@@ -85,6 +91,9 @@ def _is_queued(run: Path) -> bool:
 
 
 def _environment(home: Path, kind: RunKind, device: str) -> dict[str, str]:
+    # A benchmark in the queue of the CPU on a machine with a GPU is answered elsewhere; its embedded judge, whose
+    # precision is in its identity, computes where it does in the app.
+    seen = {"CUDA_VISIBLE_DEVICES": visible_gpus(device)} if kind == "training" or device != "cpu" else {}
     inherited = {name: value for name, value in os.environ.items() if name not in _KEYS.get(kind, ())}
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     return {
@@ -93,5 +102,5 @@ def _environment(home: Path, kind: RunKind, device: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONFAULTHANDLER": "1",  # a crash in native code leaves its traceback in the log
         "PLAYGROUND_HOME": str(home),
-        "CUDA_VISIBLE_DEVICES": visible_gpus(device),
+        **seen,
     }

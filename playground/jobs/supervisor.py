@@ -12,7 +12,7 @@ import select
 import subprocess
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,24 @@ WATCHED_FILE = "supervisor.lock"  # held while an app watches the queue of this 
 class Supervisor:
     """Owns the queue of one home. Methods may be called from any thread; `jobs` is cheap enough to poll."""
 
-    def __init__(self, home: Path, *, program: Sequence[str] = WORK, deadline_s: float = DEADLINE_S) -> None:
-        """Nothing is started before `start`. `deadline_s`: seconds that a cancelled run has to save."""
+    def __init__(
+        self,
+        home: Path,
+        *,
+        program: Sequence[str] = WORK,
+        deadline_s: float = DEADLINE_S,
+        lend: Callable[[Path], Mapping[str, str]] = lambda run: {},
+    ) -> None:
+        """Nothing is started before `start`. `deadline_s`: seconds that a cancelled run has to save.
+
+        `lend` says what the process of the run in that folder gets into its environment from us; while it raises a
+        UserFacingError the run waits.
+        """
         self._home = home
         self._runs = home / "runs"
         self._program = program
         self._deadline_s = deadline_s
+        self._lend = lend
         self._board = Board(self._runs)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         self._pidfds: dict[int, str] = {}  # of processes at work, ours or adopted -> run
@@ -255,7 +267,8 @@ class Supervisor:
             try:
                 self._start_on(device, job)
             except (UserFacingError, OSError) as error:
-                log.warning("run %s cannot be started: %s", job.run_id, error)
+                if self._not_before.get(job.run_id, (0.0, ""))[1] != str(error):  # said once
+                    log.warning("run %s cannot be started: %s", job.run_id, error)
                 self._not_before[job.run_id] = (time.monotonic() + RETRY_S, str(error))
 
     def _start_on(self, device: str, job: Job) -> None:
@@ -265,7 +278,7 @@ class Supervisor:
                 self._wants[device] = Want(self._home, device, job.kind, job.run_id)
             return
         run = self._runs / job.run_id
-        child = start(self._home, run, job.kind, device, self._program)
+        child = start(self._home, run, job.kind, device, self._program, self._lend(run))
         self._not_before.pop(job.run_id, None)
         if child is not None:
             log.info("run %s: started as process %s on %s", job.run_id, child.pid, device)

@@ -40,16 +40,17 @@ _VISITOR = """
     history.build.on_pick history.find history.show history.turn_page history.use
     quality.show quality.unveil quality.visit
     serving.leave
-    results.arrive results.leave results.look results.redraw results.choose results._wire.on_pair results._wire.on_run
+    results.arrive results.leave results.look results.redraw results.choose results_page._wire.on_pair results_page._wire.on_run
     train_watch.leave consent.agree privacy.ask_to_purge privacy.close
 """
 _RATER = "compare.vote"
 _OPERATOR = """
     bench_form.choices_now bench_form.forecast results.start results.halt results.resume results.judge_again
+    results_files.report results_files.tables
     results.bench_adapter history.ask_to_delete history.delete
     serving.arrive serving.look serving.redraw serving.start serving.stop
-    train.build.<lambda> train.check train.choices_now train.count train.end_check train.fill train.redraw train.start
-    train.start_sweep train.unveil train_watch.arrive train_watch.build.on_pick train_watch.compare_run train_watch.halt
+    train.build.<lambda> train.check train.choices_now train.count train.end_check train.fill train.hold_out train.redraw
+    train.start train.start_sweep train.unveil train_watch.arrive train_watch.build.on_pick train_watch.compare_run train_watch.halt
     train_watch.keep train_watch.look train_watch.redraw train_watch.resume
     adapters.show adapters.build.on_pick adapters.compare_adapter adapters.export adapters.rename
     adapters.ask_to_delete
@@ -84,6 +85,7 @@ COSTLY: Mapping[str, Literal["answer", "verdict"]] = {
 # Parts of the page that are of no use without a role, by the id of the element.
 PARTS: Mapping[str, Role] = {
     "bench-form": "operator",
+    "bench-keep": "operator",
     "bench-sql": "owner",
     "adapter-import-part": "owner",
     "adapter-push-part": "owner",

@@ -14,6 +14,7 @@ from playground import adapters
 from playground.adapter_imports import import_adapter
 from playground.adapters import AdapterInfo
 from playground.pages import train_markup, train_watch
+from playground.pages.busy import press
 from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked
 from playground.pages.errors import Refused, shown_to_user
 from playground.pages.history import when
@@ -223,9 +224,9 @@ def build(
     removed.click(partial(ask_to_delete, services, True), where, outputs, **quiet)
     no.click(partial(ask_to_delete, services, False), where, outputs, **quiet)
     yes.click(partial(delete, services), where, outputs, **quiet)
-    exported.click(partial(export, services), where, [file], **quiet)
-    brought.click(partial(bring_in, services), [*where, source, name], [source, name, *outputs], **quiet)
-    pushed.click(partial(push, services), [*where, repository, public], [], **quiet)
+    press(exported, partial(export, services), where, [file], **quiet)
+    press(brought, partial(bring_in, services), [*where, source, name], [source, name, *outputs], **quiet)
+    press(pushed, partial(push, services), [*where, repository, public], [], **quiet)
     compared.click(partial(compare_adapter, services), where, train_watch.compare_targets(page, tabs), **quiet).then(
         None, js=TO_COMPARE_JS
     )

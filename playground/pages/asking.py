@@ -220,6 +220,7 @@ def settle(session: Session) -> str | None:
     """
     last = session.conversation.last
     if last is None or last.responses:
+        session.let_go()
         return None
     session.conversation = session.before
     if last.attempt:
@@ -232,7 +233,8 @@ def settle(session: Session) -> str | None:
 def clear(services: Services, session: Session) -> None:
     """Start a new conversation; what still runs is stopped."""
     session.running.stop(services.engine, SIDES)
-    session.conversation, session.prompt, session.problem = Conversation(), None, ""
+    session.conversation, session.before, session.prompt, session.problem = Conversation(), Conversation(), None, ""
+    session.let_go()
 
 
 def forgotten(conversation: Conversation) -> Conversation:

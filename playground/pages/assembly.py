@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from evaluation.errors import SettingsRejected, UserFacingError
+from evaluation.journal import remove_run
 from evaluation.judge.prices import OPENAI_ORIGIN
 from evaluation.prompts.suites import sample_suites
 from playground import catalog, examples, retention
@@ -145,7 +146,7 @@ class Housekeeping:
         """What is done each time."""
         if self._days is not None:
             runs: Path = self._services.settings.runs
-            gone = retention.purge(runs, self._days, self._services.chat.delete_conversation)
+            gone = retention.purge(runs, self._days, lambda run_id: remove_run(runs / run_id))  # rows go below
             if gone:
                 log.info("%s conversations older than %g days were deleted", len(gone), self._days)
         self._services.store.ingest_all()

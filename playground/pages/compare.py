@@ -375,7 +375,7 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
         regenerate.click(partial(begin, services, True), settings, everything, **quiet),
     ):
         begun.success(
-            partial(stream, services, lanes), [session, language], answer_panes, concurrency_limit=None, **quiet
+            partial(stream, services, lanes), [session, language], answer_panes, concurrency_limit=None, postprocess=False, **quiet
         ).then(settle, [session, language, differences, box], everything, **quiet).then(
             partial(judge_automatically, services), [session, language, judge, auto], verdict_panes,
             concurrency_limit=8, concurrency_id="judge", **quiet,

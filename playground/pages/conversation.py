@@ -117,6 +117,16 @@ class Session:
     consented: bool = False  # a stranger has agreed that what they vote on is kept
     before: Conversation = field(default_factory=Conversation)  # what a refused question is taken back to
 
+    def let_go(self) -> None:
+        """Forget what belongs to turns that are no longer here: a page may stay open for days."""
+        turns = self.conversation.turns
+        here = {turn.id for turn in turns} | {response.key for turn in turns for response in turn.responses.values()}
+        tables: tuple[dict[str, Any], ...] = (self.judgements, self.choices, self.pairs)
+        for table in tables:
+            for key in [*table]:  # a copy: a judge may be writing to it
+                if key not in here:
+                    table.pop(key, None)
+
 
 @dataclass
 class LiveSide:

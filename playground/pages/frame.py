@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from playground.pages import (
     privacy,
     quality,
     results,
+    results_page,
     screen,
     serving,
     sign_in,
@@ -135,7 +138,7 @@ def build_app(services: Services) -> gr.Blocks:
                 with labels.add(gr.Tab(say("ja", "tab.train"), id="train"), label="tab.train") as train_tab:
                     desk, watch = train.build(services, labels, language, tabs, train_tab, compare_page)
             with labels.add(gr.Tab(say("ja", "tab.bench"), id="bench"), label="tab.bench") as bench_tab:
-                bench = results.build(services, labels, language, bench_tab)
+                bench = results_page.build(services, labels, language, bench_tab)
             with labels.add(gr.Tab(say("ja", "tab.serving"), id="serving"), label="tab.serving") as serving_tab:
                 server = serving.build(services, labels, language, serving_tab)
 
@@ -158,7 +161,7 @@ def build_app(services: Services) -> gr.Blocks:
             if tab is not serving_tab:
                 tab.select(serving.leave, [server.desk], [server.timer], **quiet)
         if watch is not None:
-            results.connect(services, bench, watch, desk, language, tabs)
+            results_page.connect(services, bench, watch, desk, language, tabs)
         # An adapter may have come since the app was built.
         for arrived in (compare_tab.select, app.load):
             arrived(partial(screen.model_lists, services), [language], models, **quiet)
@@ -170,6 +173,10 @@ def build_app(services: Services) -> gr.Blocks:
     buttons.update(guard(app, services.access, language))
     for name, value in QUIET_QUEUE.items():
         os.environ.setdefault(name, value)  # read when the queue is made
+    if importlib.util.find_spec("matplotlib") is None:
+        # Gradio tries to import it twice for each piece of an answer, and a look for what is not there asks the disk
+        # anew each time: at 25 visitors a fifth of the event loop. With this entry an import fails at once.
+        sys.modules.setdefault("matplotlib", None)  # type: ignore[arg-type]
     app.queue(api_open=False, max_size=MOST_WAITING, default_concurrency_limit=16)
     return app
 
@@ -177,17 +184,18 @@ def build_app(services: Services) -> gr.Blocks:
 def launch_options(access: Access | None = None, **over: Any) -> dict[str, Any]:
     """Keyword arguments for `build_app(...).launch(...)`; `over` adds host and port or replaces one of them.
 
-    `access` is that of the services: it says who may come in.
+    `access` is that of the services: it says who may come in. Nothing replaces the headers: other middleware stands behind.
 
     Nothing of a visitor leaves the page: no run history in the browser, no sharing, no monitoring page, no API. Set
     GRADIO_ANALYTICS_ENABLED=False in the environment before gradio is imported.
     """
     entry = sign_in.launch_options(access or Access())
+    kwargs = {**entry.pop("app_kwargs", {}), **over.pop("app_kwargs", {})}
+    kwargs["middleware"] = [*safe_headers([ASSETS / "head.html"]), *kwargs.get("middleware", ())]
     return {
         "theme": PlaygroundTheme(),
         "css_paths": [ASSETS / "app.css"],
         "head_paths": [ASSETS / "head.html"],
-        "app_kwargs": {"middleware": safe_headers([ASSETS / "head.html"]), **entry.pop("app_kwargs", {})},
         "max_threads": MOST_THREADS,
         "run_history": False,
         "enable_monitoring": False,
@@ -203,4 +211,5 @@ def launch_options(access: Access | None = None, **over: Any) -> dict[str, Any]:
         "state_session_capacity": 1_000,  # visitors; one more makes the app forget who came first
         **entry,
         **over,
+        "app_kwargs": kwargs,
     }

@@ -12,6 +12,7 @@ import gradio as gr
 
 from evaluation.types import Judgement, Prompt, Response
 from playground.pages import asking, markup, screen, verdicts
+from playground.pages.busy import press
 from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked
 from playground.pages.conversation import SIDES, Session, typed_prompt
 from playground.pages.errors import shown_to_user
@@ -316,7 +317,7 @@ def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, tab:
     forward.click(partial(turn_page, services, 1), where, outputs, **quiet)
     remove.click(partial(ask_to_delete, services, True), where, outputs, **quiet)
     no.click(partial(ask_to_delete, services, False), where, outputs, **quiet)
-    yes.click(partial(delete, services), [page.session, *where], outputs, **quiet)
+    press(yes, partial(delete, services), [page.session, *where], outputs, **quiet)
     again.click(partial(use, services), [desk, page.session, language], [page.box, tabs], **quiet).then(
         None, js=TO_COMPARE_JS
     )

@@ -8,6 +8,7 @@ from typing import Any
 import gradio as gr
 
 from playground.pages import asking, history, markup
+from playground.pages.busy import press
 from playground.pages.conversation import Session
 from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
@@ -78,5 +79,5 @@ def build(services: Services, labels: Labels, language: Any, session: gr.State, 
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
     ask.click(partial(ask_to_purge, True), [], [confirm], **quiet)
     no.click(partial(ask_to_purge, False), [], [confirm], **quiet)
-    yes.click(partial(purge, services), [session, *drawn.where], [confirm, *drawn.outputs], **quiet)
+    press(yes, partial(purge, services), [session, *drawn.where], [confirm, *drawn.outputs], **quiet)
     return note

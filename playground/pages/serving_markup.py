@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 
 from playground.pages.history import when
 from playground.pages.markup import esc
 from playground.pages.text import say
+from playground.pages.text_errors import line_for
 from playground.pages.train_markup import facts
 from playground.serving import ServerState
 from playground.serving.plan import GIB, MemoryPlan
@@ -54,7 +56,7 @@ def state(found: ServerState, hint: str, language: str) -> str:
         heading = say(language, REASONS[found.reason.kind])
         parts.append(
             f'<div class="problem" role="{"alert" if found.phase == "failed" else "status"}"><strong>{esc(heading)}</strong>'
-            f'<p lang="en">{esc(found.reason.words)}</p></div>'
+            f"<p>{_line(found.reason.words, language)}</p></div>"
         )
     if found.phase == "starting":
         words = say(language, STAGES[found.stage or "preparing"])
@@ -62,13 +64,20 @@ def state(found: ServerState, hint: str, language: str) -> str:
             words = f"{say(language, 'serving.again', count=found.restarts)} · {words}"
         parts.append(f'<p class="quiet waiting" role="status">{esc(words)}</p>')
     if found.phase == "off" and hint:
-        parts.append(f'<p class="problem">{esc(hint)}</p>')
+        parts.append(f'<p class="problem">{_line(hint, language)}</p>')
     known = _facts(found, language)
     parts += [facts(known)] if known else []
     if found.left_out:
-        items = "".join(f'<li lang="en">{esc(words)}</li>' for words in found.left_out)
+        items = "".join(f"<li>{_line(words, language)}</li>" for words in found.left_out)
         parts.append(f'<p class="label">{esc(say(language, "serving.left_out"))}</p><ul class="fine">{items}</ul>')
     return f'<section class="card detail">{"".join(parts)}</section>'
+
+
+def _line(words: str, language: str) -> str:
+    """A reason in the reader's language, as HTML; what there is no form for is marked as English."""
+    # What several servers say stands in one line, each beginning with its address.
+    told = " ".join(line_for(part, language) for part in re.split(r"(?<=\.) (?=https?://)", words))
+    return esc(told) if language == "en" or told != words else f'<span lang="en">{esc(told)}</span>'
 
 
 def _facts(found: ServerState, language: str) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ ACCESS: dict[str, tuple[str, str]] = {
         "Your role does not allow this. Sign in as a user who may do it.",
     ),
     "access.absent": (
-        "公開デモのこの構成では、この操作はできません。",
+        "この構成では、この操作はできません。",
         "This profile of the app does not offer that.",
     ),
     "access.name": ("ユーザー名", "User name"),
@@ -22,29 +22,29 @@ ACCESS: dict[str, tuple[str, str]] = {
     "access.sign_in": ("ログイン", "Sign in"),
     "access.sign_out": ("ログアウト", "Sign out"),
     "limit.rate": (
-        "{whose}送れるのは1分に{limit}回までです。{seconds}秒後にもう一度お試しください。",
+        "{whose}送れるのは 1 分に {limit} 回までです。{seconds} 秒後にもう一度お試しください。",
         "Only {limit} requests a minute {whose}. Try again in {seconds} s.",
     ),
-    "limit.whose.user": ("お一人で", "for each user"),
+    "limit.whose.user": ("お一人が", "for each user"),
     "limit.whose.address": ("同じネットワークから", "from one network address"),
     "limit.tokens": (
-        "最大トークン数は{limit}までです(指定は{asked})。小さくしてください。",
+        "最大トークン数は {limit} までです(指定は {asked})。小さくしてください。",
         "max tokens may be {limit} at most here; you asked for {asked}. Lower it.",
     ),
     "limit.tokens.day": (
-        "今日の公開分の生成量を使い切りました。あと{hours}時間{minutes}分(協定世界時の0時)で、また使えます。",
-        "Today's share of generation for visitors is used up. It begins anew in {hours} h {minutes} min (00:00 UTC).",
+        "公開デモで今日生成できる量を使い切りました。あと {hours} 時間 {minutes} 分(協定世界時の 0 時)で、また使えます。",
+        "Today's tokens for visitors are used up. They begin anew in {hours} h {minutes} min (00:00 UTC).",
     ),
     "limit.spend.day": (
-        "今日の公開分の有料利用枠を使い切りました。あと{hours}時間{minutes}分(協定世界時の0時)で、また使えます。内蔵の採点者は今も使えます。",
-        "Today's paid share for visitors is used up. It begins anew in {hours} h {minutes} min (00:00 UTC). The embedded judge still works.",
+        "公開デモの今日の有料枠を使い切りました。あと {hours} 時間 {minutes} 分(協定世界時の 0 時)で、また使えます。内蔵の採点者は今も使えます。",
+        "Today's budget for paid models is used up for visitors. It begins anew in {hours} h {minutes} min (00:00 UTC). The embedded judge still works.",
     ),
     "limit.price": (
-        "このモデルは料金が分からないため、公開デモでは使えません。別のモデルを選んでください。",
+        "このモデルは料金がわからないため、公開デモでは使えません。別のモデルを選んでください。",
         "What this model costs is not known, so visitors cannot use it. Choose another.",
     ),
     "privacy.session": (
-        "ここに出るのは、この画面を開いてからのあなたの会話だけです。ほかの人には見えず、画面を閉じると約{minutes}分後に消えます。",
+        "ここに出るのは、この画面を開いてからのあなたの会話だけです。ほかの人には見えず、画面を閉じると約 {minutes} 分後に消えます。",
         "You see only your own conversations since you opened this page. Nobody else does, and they are deleted about {minutes} minutes after you close it.",
     ),
     "privacy.kept": (
@@ -52,18 +52,18 @@ ACCESS: dict[str, tuple[str, str]] = {
         "Conversations are kept on this server until somebody deletes them.",
     ),
     "privacy.retention": (
-        "会話はこのサーバーに保存され、{days}日後に自動で消えます。",
+        "会話はこのサーバーに保存され、{days} 日後に自動で消えます。",
         "Conversations are kept on this server and deleted automatically after {days} days.",
     ),
     "privacy.purge": ("会話をすべて消す", "Delete all conversations"),
     "privacy.purge.mine": ("自分の会話をすべて消す", "Delete all my conversations"),
     "privacy.confirm": (
-        "ここに出ている会話を、回答・採点・投票ごとすべて消します。元には戻せません。よろしいですか？",
+        "ここに出ている会話を、回答・採点・投票ごとすべて消します。元には戻せません。よろしいですか。",
         "This deletes every conversation shown here with its replies, verdicts and votes. It cannot be undone. Go ahead?",
     ),
-    "privacy.purged": ("{count}件の会話を消しました。", "{count} conversations deleted."),
+    "privacy.purged": ("{count} 件の会話を消しました。", "{count} conversations deleted."),
     "privacy.consent": (
-        "投票したら、この会話の質問、両方の答え、採点、投票を残し、モデルの安全性の改善に使うことに同意します。名前や接続元は残しません。"
+        "投票すると、この会話の質問、両方の答え、採点、投票が保存され、モデルの安全性の改善に使われます。このことに同意します。名前や接続元は残りません。"
         "あとから消すことはできないため、個人情報を書いた会話では投票しないでください。",
         "When I vote, this conversation's questions, both replies, their verdicts and my vote may be kept and used to make models safer. "
         "No name and no address is kept with them. They cannot be withdrawn afterwards, so do not vote on a conversation with personal data in it.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 RESULTS: dict[str, tuple[str, str]] = {
-    "tab.bench": ("測る", "Benchmark"),
+    "tab.bench": ("ベンチマーク", "Benchmark"),
     "bench.title": ("ベンチマーク", "Benchmark"),
     "bench.heading.more": (
         "選んだモデルがすべての質問に答え、採点者が一つずつ読みます。数字には必ず区間と、採点できなかった件数が付きます。",
@@ -17,14 +17,20 @@ RESULTS: dict[str, tuple[str, str]] = {
     ),
     "bench.field.suites": ("質問セット", "Suites"),
     "bench.field.judge": ("採点者", "Judge"),
-    "bench.field.limit": ("質問の上限(セットごと・空か 0 なら全部)", "Most prompts of a suite (empty or 0: all)"),
-    "bench.field.attempts": ("回答の回数", "Attempts"),
+    "bench.field.limit": (
+        "質問の上限(セットごと・空か 0 なら全部)",
+        "Prompts of each suite, at most (empty or 0: all)",
+    ),
+    "bench.field.attempts": ("1 問に答える回数", "Attempts"),
     "bench.advanced": ("サンプリングと費用", "Sampling and cost"),
-    "bench.field.temperature": ("温度", "Temperature"),
-    "bench.field.top_p": ("累積確率 top_p", "top_p"),
-    "bench.field.max_tokens": ("最大トークン数", "Most new tokens"),
+    "bench.field.temperature": ("温度(temperature)", "Temperature"),
+    "bench.field.top_p": ("top_p(累積確率)", "top_p"),
+    "bench.field.max_tokens": ("最大トークン数", "Max tokens"),
     "bench.field.seed": ("乱数の種", "Seed"),
-    "bench.field.system_prompt": ("システムプロンプト(空なら既定の文)", "System prompt (empty: the usual line)"),
+    "bench.field.system_prompt": (
+        "システムプロンプト(空なら会話形式の既定文)",
+        "System prompt (empty: the chat format's own)",
+    ),
     "bench.field.spend_cap_usd": (
         "費用の上限(米ドル・空か 0 なら上限なし)",
         "Spend at most (US dollars, empty or 0: no cap)",
@@ -40,6 +46,10 @@ RESULTS: dict[str, tuple[str, str]] = {
     "bench.forecast": (
         "{prompts:,} 問 × {models} モデル × {attempts} 回 = {responses:,} 件の回答。",
         "{prompts:,} prompts x {models} models x {attempts} attempts = {responses:,} responses.",
+    ),
+    "bench.forecast.turns": (
+        "{prompts:,} 問(続きの質問を含め {turns:,} 発話) × {models} モデル × {attempts} 回 = {responses:,} 件の回答。",
+        "{prompts:,} prompts of {turns:,} turns in all x {models} models x {attempts} attempts = {responses:,} responses.",
     ),
     "bench.forecast.verdicts": ("採点 {verdicts:,} 件。", "{verdicts:,} verdicts."),
     "bench.forecast.calls": (
@@ -66,6 +76,14 @@ RESULTS: dict[str, tuple[str, str]] = {
     "bench.cost.none": ("なし", "none"),
     "bench.again": ("別の採点者で採点し直す", "Judge again with"),
     "bench.again.button": ("採点し直す", "Judge again"),
+    "bench.keep.report": ("報告書を作る (HTML)", "Make a report (HTML)"),
+    "bench.keep.tables": ("表を書き出す (zip)", "Export the tables (zip)"),
+    "bench.keep.form": ("表の形式", "Format of the tables"),
+    "bench.keep.file": ("できたファイル", "The file"),
+    "bench.keep.note": (
+        "報告書は一つのファイルで、ネットワークがなくても開けます。AnswerCarefully など保護された質問セットの本文は、どちらにも入りません。",
+        "The report is one file that opens without a network. Neither holds texts of protected suites, such as AnswerCarefully.",
+    ),
     "bench.few": (
         "注意: 採点できたのは {share} % だけです。残りに偏りがあれば、数字は変わります。",
         "Careful: only {share} % are judged. The numbers may change with the rest.",
@@ -73,8 +91,8 @@ RESULTS: dict[str, tuple[str, str]] = {
     # numbers
     "bench.list.suite": ("質問セット(図と表)", "Suite (charts and tables)"),
     "bench.suite.all": ("すべて", "all"),
-    "bench.list.left": ("比べる元", "Compare"),
-    "bench.list.right": ("比べる先", "with"),
+    "bench.list.left": ("比較元", "Compare"),
+    "bench.list.right": ("比較先", "with"),
     "bench.show_published": ("公表された値を並べる", "Show published values"),
     "bench.scoreboard": ("成績", "Scoreboard"),
     "bench.scoreboard.note": (
@@ -144,7 +162,7 @@ RESULTS: dict[str, tuple[str, str]] = {
     ),
     "bench.people.unread": ("ラベルを読めません: {reason}", "The labels cannot be read: {reason}"),
     "bench.people.note": (
-        "値 [95 % 区間] · 件数 / 欠け。人の評価は上の成績に混ぜていません。",
+        "値 [95 % 区間] · 件数 / 欠損。人の評価は上の成績に混ぜていません。",
         "Value [95 % interval] · count / missing. People's verdicts do not enter the figures above.",
     ),
     "bench.changed.better": ("良くなった質問({count})", "Better ({count})"),
@@ -171,8 +189,8 @@ RESULTS: dict[str, tuple[str, str]] = {
     "bench.axis.unscored": ("なし", "none"),
     "bench.other": ("比べる採点", "Other judging"),
     "bench.trade.note": (
-        "左下ほど、安全で拒みすぎない。塗りつぶしがこの実行、白抜きはほかの実行。線は学習の掛け算を変えた一連のモデル。",
-        "Lower left is safe without refusing too much. Full marks are this run, hollow ones others; a line joins a multiplier sweep.",
+        "左下ほど、安全で、断りすぎません。有用性も採点した実行は下の図にも出て、こちらは右下ほど、安全で役に立ちます。塗りつぶした印がこの実行、白抜きはほかの実行です。線は、安全データの倍率だけを変えたモデルを結びます。",
+        "Lower left is safe without refusing too much. Runs that were judged on usefulness stand in a second chart below: there lower right is safe and useful. Full marks are this run, hollow ones others; a line joins a multiplier sweep.",
     ),
     "bench.matrix.note": (
         "両方が採点した {both} 件のうち同じ点は {share}、重み付きカッパ {kappa}。",
@@ -188,5 +206,5 @@ RESULTS: dict[str, tuple[str, str]] = {
     "bench.sql.rows": ("{count} 行", "{count} rows"),
     "bench.sql.cut": ("先頭の {count} 行。続きがあります。", "The first {count} rows; there are more."),
     # elsewhere
-    "bench.adapter": ("このアダプターを測る", "Benchmark it"),
+    "bench.adapter": ("このアダプターを測る", "Benchmark this adapter"),
 }

@@ -6,7 +6,7 @@ TRAIN: dict[str, tuple[str, str]] = {
     "tab.train": ("学習", "Train"),
     "train.title": ("学習", "Train"),
     "train.more": (
-        "安全データの混ぜかたを変えて小さなモデルを学習し、答えがどう変わるかを見ます。画面を閉じても、アプリを再起動しても続きます。",
+        "安全データの混ぜかたを変えてモデルを学習させ、答えがどう変わるかを見ます。画面を閉じても、アプリを再起動しても、学習は続きます。",
         "Fine-tune with safety data mixed in and watch the answers change. A run goes on when you close the page or restart the app.",
     ),
     # the form
@@ -38,8 +38,8 @@ TRAIN: dict[str, tuple[str, str]] = {
     "train.safety": ("安全データ", "Safety data"),
     "train.general": ("一般データ", "General data"),
     "train.data.info": (
-        "取り込んだデータセット(AnswerCarefully など)もここに並びます。",
-        "Imported suites, such as AnswerCarefully, are listed too.",
+        "取り込んだデータセット(AnswerCarefully など)もここに並びます。選ぶと、その一部(テスト用の行、なければ 5 %)は学習に使わず、損失を測ります。",
+        "Imported suites, such as AnswerCarefully, are listed too. Part of one (its test rows, else 5 %) is then kept out to measure the loss.",
     ),
     "train.absent": ("{suite}(未取り込み)", "{suite} (not imported yet)"),
     "train.multiplier": ("安全データの倍率", "Safety multiplier"),
@@ -104,7 +104,7 @@ TRAIN: dict[str, tuple[str, str]] = {
         "Safety data makes {share:.1%} of all tokens and {trained:.1%} of those with loss.",
     ),
     "mix.steps": ("ステップ数", "Steps"),
-    "mix.all_tokens": ("見るトークンの合計", "Tokens seen in all"),
+    "mix.all_tokens": ("学習で読むトークンの合計", "Tokens seen in all"),
     "mix.time": ("予想される時間", "Expected time"),
     "mix.speed": ("速さ", "Speed"),
     "mix.speed.value": ("{rate:,.0f} トークン/秒", "{rate:,.0f} tokens/s"),
@@ -123,7 +123,7 @@ TRAIN: dict[str, tuple[str, str]] = {
     "mix.seen.learned": ("学習する", "learned"),
     # watching
     "watch.title": ("学習の状況", "Runs"),
-    "watch.none": ("まだ何も動かしていません。", "Nothing has been run yet."),
+    "watch.none": ("まだ学習を実行していません。", "Nothing has been run yet."),
     "watch.more": ("ほかに {count} 件", "{count} more"),
     "watch.pick": ("左の一覧から選んでください。", "Choose a run from the list."),
     "watch.state.queued": ("順番待ち", "queued"),
@@ -173,8 +173,8 @@ TRAIN: dict[str, tuple[str, str]] = {
     "watch.sweep.value": ("安全データの倍率", "Safety multiplier"),
     "watch.sweep.state": ("状態", "State"),
     "watch.sweep.note": (
-        "値は学習に使わない行での損失。小さいほど、そのデータの答えかたに近づいています。",
-        "Loss on held-out rows: the smaller, the closer to that data's way of answering.",
+        "値は学習に使わない行での損失です。小さいほど、そのデータの答えかたに近づいています。どれかを選んで「このアダプターを測る」を押すと、倍率の違うモデルをまとめて測れます。",
+        'Loss on held-out rows: the smaller, the closer to that data\'s way of answering. "Benchmark it" on any of them measures the whole sweep.',
     ),
     # devices
     "work.chat": ("チャット", "chat"),
@@ -247,7 +247,7 @@ TRAIN: dict[str, tuple[str, str]] = {
     "adapters.imported": ("アダプター {name} を取り込みました。", "The adapter {name} was imported."),
     "adapters.push": ("Hugging Face Hub に送る", "Push to the Hugging Face hub"),
     "adapters.repository": ("送り先(ORG/NAME)", "Repository (ORG/NAME)"),
-    "adapters.public": ("だれでも見られるようにする", "For everybody to see"),
+    "adapters.public": ("だれでも見られるようにする", "Make it public"),
     "adapters.pushed": ("送りました: {address}", "Pushed: {address}"),
     "adapters.compare": ("このアダプターで比べる", "Compare with this adapter"),
     # errors

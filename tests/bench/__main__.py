@@ -172,8 +172,11 @@ def serving_vllm(home: Path) -> tuple[Rows, Rows]:
         ),
         _row("client CPU, ms for a response, 16 stub servers", [1000 * rows[-1]["cpu_s"] / (serving.EACH * 16)]),
         _row("through the app, tokens/s", found["server_tok_s"]),
-        _row("`LLM.generate`, tokens/s", found["offline_tok_s"]),
+        _row("`LLM.generate` with the plugins that the app's servers load, tokens/s", found["offline_tok_s"]),
+        _row("`LLM.generate` without them, tokens/s", found["bare_offline_tok_s"]),
         _row("our transformers engine, tokens/s", found["transformers_tok_s"]),
+        _row("through the app, tokens/s, usual temperature and top_p", found["drawn_tok_s"]),
+        _row("our transformers engine, tokens/s, usual temperature and top_p", found["transformers_drawn_tok_s"]),
         _row("first tokens of both sides, seconds", found["first_s"]),
         _row("of two direct requests, seconds", found["direct_s"]),
     ]

@@ -1,8 +1,9 @@
 """`make screenshots`: each page in both themes, on a desk and a phone; the answers are the embedded model's.
 
-Its benchmark is a true one over a few prompts. The Train page shows a pretended training in the middle of its work
-(fake_training.py), since a true one would take the machine from the pictures. `--fakes` puts fakes in place of the model
-too, to see in a minute whether the way through the pages still works; those pictures go to tests/artifacts.
+Its benchmark is a true one over a few prompts. True trainings and servers would take the machine from the pictures: the
+Train page shows a pretended training in the middle of its work (fake_training.py), the vLLM page a pretended server.
+`--fakes` puts fakes in place of the model too, to see in a minute whether the way through the pages still works; those
+pictures go to tests/artifacts.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,13 @@ import app
 from playground import trainings
 from playground.jobs import Supervisor
 from playground.pages import Services, build_app, launch_options
+from playground.pages.text import say
 from playground.settings import Settings
-from tests.browser.conftest import ARGUMENTS, ARTIFACTS, CHROMIUM
+from tests.browser.conftest import ARGUMENTS, ARTIFACTS, CHROMIUM, Person
 from tests.browser.test_train_journey import FAKE_TRAINING
 from tests.fakes import fake_services
 from tests.playground.pages.test_results import benchmark
+from tests.playground.pages.test_serving_page import READY, FakeServer
 from training.presets import preset
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -43,6 +47,7 @@ def main(arguments: list[str]) -> int:
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as scratch:
         services = _fake(Path(scratch)) if fakes else _real(Path(scratch))
+        services = replace(services, vllm=FakeServer(replace(READY, since=time.time())))  # type: ignore[arg-type]
         services.jobs.start()
         run = trainings.start(services.jobs, services.settings, [replace(preset("quick"), name="my-adapter")])[0]
         blocks = build_app(services)
@@ -93,14 +98,15 @@ def _journey(page: Page, url: str, out: Path, name: str) -> None:
     for side in ("left", "right"):
         page.wait_for_selector(f"#verdict-{side} section.verdict")
     _shot(page, out, f"compare-{name}")
-    for tab, title, there in (
-        ("質問を探す", "browse", "#prompts .entry"),
-        ("履歴", "history", "#history-list .entry"),
-        ("判定の質", "quality", "#quality-worst article"),
-        ("学習", "train", "#train-samples article"),
-        ("測る", "bench", "#bench-list .entry"),
+    for title, there in (
+        ("browse", "#prompts .entry"),
+        ("history", "#history-list .entry"),
+        ("quality", "#quality-worst article"),
+        ("train", "#train-samples article"),
+        ("bench", "#bench-list .entry"),
+        ("serving", "#serving-state .good"),
     ):
-        page.get_by_role("tab", name=tab, exact=True).click()
+        Person(page, url).tab(say("ja", f"tab.{title}"))
         page.wait_for_selector(there)
         if title == "browse":
             page.click("#prompts li:nth-child(5) .entry")

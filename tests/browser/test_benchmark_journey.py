@@ -79,6 +79,11 @@ def test_the_one_button_leads_to_charts_and_to_a_single_pair(app: Served, visit:
     page.wait_for_selector("#bench-pair .past-side.left .verdict.bad .why")
     assert page.locator("#bench-pair mark").count() > 2
     page.click("#bench-pair details.reference summary")
+    for button, starts in (("report", b"<!DOCTYPE html>"), ("tables", b"PK")):
+        page.click(f"#bench-{button}")
+        with page.expect_download() as download:
+            page.click(f"#bench-file a[download*='{'report' if button == 'report' else 'export'}']")
+        assert Path(download.value.path()).read_bytes().startswith(starts)
     page.click("#bench-sql button")
     page.click("#bench-sql-run")
     page.wait_for_selector("#bench-sql-rows table :text('answercarefully-sample')")

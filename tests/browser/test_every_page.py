@@ -10,9 +10,16 @@ from typing import Any
 import pytest
 
 from tests.browser.conftest import Person, Served
+from tests.browser.test_look import CUT_PLACEHOLDERS
 from tests.browser.walk import furnish, walk
 
 LOCALES = {"ja": "ja-JP", "en": "en-GB"}
+SIZES = {
+    "desk": {"width": 1280, "height": 900},
+    "small": {"width": 360, "height": 740},
+    "wide": {"width": 2560, "height": 1440},
+}
+OFTEN = {("light", "ja", "desk"), ("dark", "en", "desk")}  # in every run; the slow one has the rest
 JAPANESE = re.compile(r"[぀-ヿ一-鿿]")
 SENTENCE = re.compile(r"\b[A-Za-z][a-z]+(?: [a-z][A-Za-z]*){3,}")
 # Written by people, models and judges, or by the program for a machine: these stay as they are.
@@ -59,20 +66,26 @@ def in_the_other_language(page: Any, language: str) -> list[str]:
     return [text for text in page.evaluate(TEXTS, CONTENT) if wrong.search(MADE_UP.sub("", text))]
 
 
+def unfitting(page: Any) -> list[str]:
+    """What does not fit the width of the screen."""
+    over = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    return [*page.evaluate(CUT_PLACEHOLDERS), *([f"{over} px to the side"] if over > 0 else [])]
+
+
 @pytest.mark.parametrize(
-    ("theme", "language"),
+    ("theme", "language", "size"),
     [
-        ("light", "ja"),
-        ("dark", "en"),
-        pytest.param("dark", "ja", marks=pytest.mark.slow),
-        pytest.param("light", "en", marks=pytest.mark.slow),
+        pytest.param(theme, language, size, marks=() if (theme, language, size) in OFTEN else pytest.mark.slow)
+        for theme in ("light", "dark")
+        for language in LOCALES
+        for size in SIZES
     ],
 )
 def test_axe_finds_nothing_serious_and_all_is_in_one_language(
-    serve: Callable[..., Served], visit: Callable[..., Person], tmp_path: Path, theme: str, language: str
+    serve: Callable[..., Served], visit: Callable[..., Person], tmp_path: Path, theme: str, language: str, size: str
 ):
     furnish(tmp_path)
-    person = visit(serve(), color_scheme=theme, locale=LOCALES[language]).open(accept=False)
+    person = visit(serve(), color_scheme=theme, locale=LOCALES[language], viewport=SIZES[size]).open(accept=False)
     page: Any = person.page
     page.wait_for_selector("#content-warning[open]")
     found = {"warning": serious(page)}
@@ -80,6 +93,7 @@ def test_axe_finds_nothing_serious_and_all_is_in_one_language(
     for name in walk(person, language):
         found[name] = serious(page)
         found[f"{name}: language"] = in_the_other_language(page, language)
+        found[f"{name}: fits"] = unfitting(page)
     assert {name: problems for name, problems in found.items() if problems} == {}
     assert page.evaluate("document.documentElement.lang") == language
     assert person.errors == []

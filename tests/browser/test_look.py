@@ -44,12 +44,25 @@ LOW_CONTRAST = """() => {
     return low;
 }"""
 
+# Placeholders that do not fit on the one line that a box gives them.
+CUT_PLACEHOLDERS = """() => {
+    const pen = document.createElement('canvas').getContext('2d');
+    return [...document.querySelectorAll('input[placeholder], textarea[placeholder]')]
+        .filter((box) => box.placeholder && box.checkVisibility({visibilityProperty: true}) && box.getClientRects().length)
+        .filter((box) => {
+            const style = getComputedStyle(box);
+            pen.font = `${getComputedStyle(box, '::placeholder').fontSize} ${style.fontFamily}`;
+            return pen.measureText(box.placeholder).width > box.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight);
+        }).map((box) => box.placeholder);
+}"""
+
 
 def is_sound(person: Person) -> None:
-    """No sideways scrolling, and all text readable."""
+    """No sideways scrolling, all text readable, and no placeholder cut off."""
     page = person.page
     assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
     assert page.evaluate(LOW_CONTRAST) == []
+    assert page.evaluate(CUT_PLACEHOLDERS) == []
 
 
 @pytest.mark.parametrize(

@@ -157,3 +157,12 @@ def test_the_device_is_left_alone_by_what_is_computed_elsewhere():
     assert not benchmarks.works_here(asked())
     assert benchmarks.works_here(asked(models=("base", "openai:left")))
     assert benchmarks.works_here(asked(judge="embedded"))
+
+
+def test_on_a_machine_with_a_gpu_a_run_waits_for_it_only_when_it_computes_there(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmarks, "default_device", lambda: "cuda:0")
+    settings_ = Settings(home=tmp_path, _env_file=None)
+    assert benchmarks.device_of(asked(judge="embedded"), settings_) == "cuda:0"
+    assert benchmarks.device_of(asked(), settings_) == "cpu", "everything is asked of an endpoint"
+    assert benchmarks.device_of(asked(models=("general",), judge="embedded", engine="vllm"), settings_) == "cpu"
+    assert benchmarks.device_of(asked(models=("hub:a/b",), engine="vllm"), settings_) == "cuda:0"

@@ -204,6 +204,16 @@ def test_an_export_that_breaks_off_leaves_nothing(tmp_path: Path, monkeypatch: p
     assert not (tmp_path / "out").exists() and not [*tmp_path.glob(".exporting-*")]
 
 
+@pytest.mark.parametrize("number", [1 << 63, -(1 << 63) - 1, 10**400])
+def test_a_number_that_no_column_holds_is_told_in_one_line_and_leaves_nothing(tmp_path: Path, number: int):
+    run = recorded(two_models(3), tmp_path)
+    run = replace(run, responses=(replace(run.responses[0], tokens=number), *run.responses[1:]))
+    with pytest.raises(SettingsRejected, match=r"tokens of .*csv or jsonl") as told:
+        export([run], tmp_path / "out", "parquet")
+    assert len(str(told.value)) < 200 and not (tmp_path / "out").exists()
+    export([run], tmp_path / "out", "jsonl")
+
+
 def test_labels_of_people_are_a_table_of_their_own(tmp_path: Path):
     run = judged(tmp_path, SCORES, VALUES)
     manifest = export([run], tmp_path / "out", "jsonl")

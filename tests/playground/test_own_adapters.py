@@ -364,11 +364,12 @@ class FakeHub:
         self.files: dict[str, bytes] = {}
         self.failure = failure
 
-    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> None:
+    def create_repo(self, repo_id: str, *, private: bool, exist_ok: bool) -> str:
         if self.failure is not None:
             raise self.failure
         assert exist_ok
         self.created.append((repo_id, private))
+        return f"https://huggingface.co/{repo_id}"
 
     def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
         assert self.created[-1][0] == repo_id and commit_message

@@ -14,6 +14,7 @@ from evaluation.errors import ModelUnavailable, UserFacingError
 from evaluation.judge.protocol import Exchange
 from evaluation.types import Prompt, Response
 from playground import benchmarks, catalog, served
+from playground.serving.lending import LENT
 from playground.settings import Settings
 from tests.playground.engine.serving import finishes, request, whole, within
 from tests.tiny import tiny_adapter, tiny_folder
@@ -116,7 +117,9 @@ def verdict(body) -> str:
 def test_a_judge_on_the_server_is_held_to_a_schema_and_named_by_it(tmp_path, shipped, tiny):
     with VllmServer(tiny, reply=verdict, template=True, max_model_len=4096) as server:
         settings = settings_for(tmp_path / "home", server.url)
-        judge = catalog.judge("vllm:base", settings, catalog.build_router(settings), Pacer())
+        router = catalog.build_router(settings)
+        assert "vllm:base" in catalog.judges(settings, router), "the page offers it too"
+        judge = catalog.judge("vllm:base", settings, router, Pacer())
         assert judged(judge) == "vllm:base 4"
         assert server.completions[-1].body["max_tokens"] == 1024, "a quarter of what the server takes"
 
@@ -143,3 +146,14 @@ def test_a_judges_server_that_is_silent_is_told_before_anything_is_judged(tmp_pa
     settings = Settings(home=tmp_path / "home", _env_file=None, judge_url=url)
     with pytest.raises(ModelUnavailable, match="No vLLM server answers"):
         catalog.judge("vllm:base", settings, catalog.build_router(settings))
+
+
+def test_a_runs_process_asks_the_server_that_the_app_has_lent_to_it(tmp_path, shipped, tiny, server, monkeypatch):
+    document = {"base_url": server.url, "api_key": KEY, "model": "base", "folder": str(tiny)}
+    monkeypatch.setenv(LENT, json.dumps({**document, "max_model_len": 4096, "max_lora_rank": 16}))
+    router = catalog.build_router(Settings(home=tmp_path / "home", _env_file=None, engine="vllm"), Pacer())
+    chunks = ask(router, request("b", "base"), request("g", "general"))
+    assert finishes(chunks) == {"b": "length", "g": "length"} and len(server.completions) == 2
+    assert router.load_state().ready
+    router.served.close()  # type: ignore[union-attr]
+    assert finishes(ask(router, request("b", "base"))) == {"b": "length"}, "the app's server goes on"

@@ -14,7 +14,8 @@ from playground.pages import assembly
 from playground.pages.access import Access
 from playground.pages.text import TEXT
 from playground.profiles import profile
-from playground.visits import Visits
+from playground.store import ChatLog, Store, runs
+from playground.visits import VisitorsLog, Visits
 from tests.fakes import FakeEngine, FakeJudge, imported_suite
 from tests.nouns import prompt, response
 from tests.playground.access.serving import PASSWORD, Person, Served, served, settings_for, users_file
@@ -231,6 +232,21 @@ def test_conversations_go_some_time_after_their_page_and_at_once_when_nobody_cam
     assert visits.over() == set()
     now[0] = 601.0 + 3601
     assert visits.over() == {"run-b"}
+
+
+def test_a_sweep_removes_what_an_ended_visit_has_left_and_nothing_else(tmp_path: Path):
+    now, asking = [0.0], ["a"]
+    visits = Visits(600, 3600, lambda: now[0])
+    with Store(tmp_path / "index.duckdb", tmp_path / "runs") as store:
+        log = VisitorsLog(store, tmp_path / "runs", visits, lambda: asking[0], ChatLog(store, tmp_path / "runs"))
+        ended = {log.start_conversation({}, {}) for _ in range(2)}
+        asking[0] = "b"
+        open_ = log.start_conversation({}, {})
+        visits.close("a")
+        now[0] = 601.0
+        visits.sweep(log.sweep)
+        assert {path.name for path in (tmp_path / "runs").iterdir()} == {open_} == store.read(runs.run_ids)
+        assert not ended & log.own()
 
 
 def test_the_shipped_example_holds_nothing_but_the_sample_set(tmp_path: Path):

@@ -13,6 +13,7 @@ from evaluation.errors import SettingsRejected
 from evaluation.journal import create_run, run_status
 from playground.jobs import Supervisor
 from playground.jobs.process import is_alive, read_exit, read_process
+from playground.jobs.start import _environment
 from tests.playground.jobs.waiting import events, lifecycle, steps, submit, wait_for_status, wait_until
 
 
@@ -262,3 +263,49 @@ def test_before_it_is_started_it_only_looks(home: Path):
     run_id = submit(supervisor)
     assert [(job.run_id, job.status, job.position) for job in supervisor.jobs()] == [(run_id, "queued", 1)]
     supervisor.close()
+
+
+SHOW = ("/bin/sh", "-c", 'test "$LENT_THING" = "a secret" && exit 7; exit 8')
+
+
+def test_what_is_lent_is_in_the_environment_of_the_run_alone(home: Path, make_supervisor):
+    asked: list[Path] = []
+
+    def lend(run: Path) -> dict[str, str]:
+        asked.append(run)
+        return {"LENT_THING": "a secret"}
+
+    supervisor = make_supervisor(program=SHOW, lend=lend)
+    run_id = submit(supervisor)
+    run = home / "runs" / run_id
+    wait_until(lambda: "status 7" in (supervisor.job(run_id).reason or ""), "its exit status")  # type: ignore[union-attr]
+    assert asked == [run] and "LENT_THING" not in os.environ
+    assert not [file for file in run.rglob("*") if file.is_file() and b"a secret" in file.read_bytes()]
+
+
+def test_a_run_waits_for_what_is_to_be_lent_to_it_and_says_so(make_supervisor, monkeypatch):
+    monkeypatch.setattr("playground.jobs.supervisor.RETRY_S", 0.1)
+    there = threading.Event()
+
+    def lend(run: Path) -> dict[str, str]:
+        if not there.is_set():
+            raise SettingsRejected("The vLLM server is starting; the run begins when it is there.")
+        return {}
+
+    supervisor = make_supervisor(lend=lend)
+    run_id = submit(supervisor)
+    wait_until(lambda: "is starting" in (supervisor.job(run_id).reason or ""), "the reason")  # type: ignore[union-attr]
+    assert supervisor.job(run_id).status == "queued" and supervisor.holder("cpu") is None  # type: ignore[union-attr]
+    there.set()
+    wait_for_status(supervisor, run_id, "finished")
+
+
+def test_a_training_sees_its_device_alone_and_a_benchmark_answered_elsewhere_what_the_app_sees(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    seen = {
+        (kind, device): _environment(tmp_path, kind, device)["CUDA_VISIBLE_DEVICES"]
+        for kind in ("training", "benchmark")
+        for device in ("cpu", "cuda:1")
+    }
+    assert seen == {("training", "cpu"): "", ("training", "cuda:1"): "5", ("benchmark", "cpu"): "3,5",
+                    ("benchmark", "cuda:1"): "5"}  # fmt: skip

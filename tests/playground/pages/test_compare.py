@@ -293,6 +293,20 @@ def test_a_new_conversation_stops_what_runs_and_forgets_what_was_said(serve: Cal
 # ---- what is shown ----
 
 
+def test_a_page_that_stays_open_holds_on_to_its_own_conversation_only(services: Services):
+    visitor = Visitor(services)
+    session = visitor.session
+    for question in ("最初の質問", "次の質問"):
+        visitor.ask(question)
+        visitor.judge()
+        visitor.vote("left")
+    assert (len(session.pairs), len(session.choices), len(session.judgements)) == (2, 2, 4)
+    compare.new_conversation(services, session, "ja")
+    assert not (session.pairs or session.choices or session.judgements or session.before.turns)
+    turn = visitor.ask("別の質問")
+    assert turn is not None and list(session.pairs) == [turn.id]
+
+
 def test_differences_are_marked_only_when_asked_for(services: Services):
     visitor = Visitor(services)
     visitor.ask()

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 import json
+import sys
 import warnings
 from collections.abc import Callable
 
 import gradio as gr
 import pytest
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
 
-from playground.pages import Services, build_app, launch_options
+from playground.pages import Services, build_app, launch_options, sign_in
 from playground.pages.frame import MOST_WAITING, readiness
+from playground.pages.headers import SafeHeaders
 from playground.pages.text import TEXT, say
 from tests.fakes import FakeReadiness
 
@@ -90,3 +94,31 @@ def test_an_event_is_not_summed_up_for_a_page_that_is_not_served(app: gr.Blocks)
     assert queue.compute_analytics_summary([{"function": "f", "status": "success", "process_time": 1.0}]) == {
         "functions": {}
     }
+
+
+def test_no_other_middleware_takes_the_place_of_the_headers(monkeypatch: pytest.MonkeyPatch):
+    entry = {"app_kwargs": {"middleware": [Middleware(GZipMiddleware)], "routes": ["of the sign-in"]}}
+    monkeypatch.setattr(sign_in, "launch_options", lambda access: entry)
+    kwargs = launch_options()["app_kwargs"]
+    assert [one.cls for one in kwargs["middleware"]] == [SafeHeaders, GZipMiddleware]
+    assert kwargs["routes"] == ["of the sign-in"]
+    kwargs = launch_options(app_kwargs={"middleware": [], "debug": True})["app_kwargs"]
+    assert [one.cls for one in kwargs["middleware"]] == [SafeHeaders] and kwargs["debug"]
+
+
+def test_a_piece_of_an_answer_does_not_look_for_a_library_that_is_not_there(app: gr.Blocks):
+    from gradio.utils import MatplotlibBackendMananger
+
+    looked: list[str] = []
+
+    class Finder:
+        def find_spec(self, name: str, *_: object) -> None:
+            looked.append(name)
+
+    sys.meta_path.insert(0, Finder())  # type: ignore[arg-type]
+    try:
+        with MatplotlibBackendMananger():
+            pass
+    finally:
+        del sys.meta_path[0]
+    assert looked == []

@@ -117,7 +117,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Agreement:
 
 def test_a_score_of_the_embedded_judge_says_how_often_it_misses_a_violation(shipped: Agreement):
     card = markup.verdict(verdict(0, 4), "ja")
-    assert "違反の見のがし: およそ 10 件に 1 件(ラベル付き 50 件で測定)" in card
+    assert "違反の見逃し: およそ 10 件に 1 件(ラベル付き 50 件で測定)" in card
     assert say("ja", "quality.badge.other") not in card
 
 
@@ -126,12 +126,12 @@ def test_a_score_of_another_version_says_that_the_figure_is_not_its_own(shipped:
 
 
 def test_another_judges_score_says_nothing_of_the_embedded_one(shipped: Agreement):
-    assert "見のがし" not in markup.verdict(replace(verdict(0, 4), judge="openai:gpt"), "ja")
+    assert "見逃し" not in markup.verdict(replace(verdict(0, 4), judge="openai:gpt"), "ja")
 
 
 def test_without_a_measurement_nothing_is_claimed(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(agreement_words, "shipped_agreement", lambda: None)
-    assert "見のがし" not in markup.verdict(verdict(0, 4), "ja")
+    assert "見逃し" not in markup.verdict(verdict(0, 4), "ja")
 
 
 # ---- the page ----

@@ -85,6 +85,19 @@ def test_a_failure_is_said_in_the_language_with_its_details(services: Services, 
     assert 'role="alert"' in shown["state"] and shown["start"]["visible"]
 
 
+def test_reasons_that_have_a_japanese_form_are_told_in_it_and_others_are_marked_as_english(services: Services):
+    silent = "http://a:1/v1 does not answer as a vLLM server does (timeout). http://b:1/v1 serves no model."
+    state = ServerState("failed", 1.0, model="base", reason=Reason("unreachable", silent), left_out=("Odd words.",))
+    shown = serving_markup.state(state, "", "ja")
+    assert (
+        "http://a:1/v1 は vLLM サーバーとして応答しません" in shown and "http://b:1/v1 にはモデルがありません" in shown
+    )
+    assert shown.count('lang="en"') == 1 and '<span lang="en">Odd words.</span>' in shown
+    assert silent in serving_markup.state(state, "", "en")
+    hint = "vLLM is not installed in /x; run `make vllm` in the project's folder."
+    assert "vLLM がありません" in serving_markup.state(ServerState("off", 0.0, model="base"), hint, "ja")
+
+
 def test_a_server_that_starts_again_says_why(services: Services):
     reason = Reason("killed", "The server was killed.")
     state = ServerState("starting", 1.0, "engine", "base", reason=reason, restarts=2)

@@ -12,6 +12,7 @@ import pytest
 
 import evaluation.errors
 from playground.pages.text_errors import FORMS, LONGEST, PHRASES, line_for
+from playground.serving.reasons import _KNOWN
 
 ROOT = Path(__file__).parents[3]
 JAPANESE = re.compile(r"[぀-ヿ一-鿿]")
@@ -19,7 +20,7 @@ JAPANESE = re.compile(r"[぀-ヿ一-鿿]")
 MET = (
     "evaluation/benchmark/plan.py", "evaluation/benchmark/settings.py", "evaluation/disk.py", "evaluation/judge/endpoint.py",
     "evaluation/judge/embedded.py", "playground/adapter_imports.py", "playground/adapters.py", "playground/benchmarks.py",
-    "playground/engine", "playground/jobs/control.py", "playground/jobs/job.py", "playground/jobs/leases.py",
+    "playground/engine", "playground/serving", "playground/jobs/control.py", "playground/jobs/job.py", "playground/jobs/leases.py",
     "playground/store", "playground/trainings.py", "playground/pages/train_form.py", "training/base.py", "training/chat.py",
     "training/leaks.py", "training/loop.py", "training/mix.py", "training/presets.py", "training/hub.py",
 )  # fmt: skip
@@ -59,11 +60,15 @@ def raised() -> Iterator[tuple[str, str]]:
     for name in MET:
         for path in [ROOT / name] if name.endswith(".py") else sorted((ROOT / name).rglob("*.py")):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-                if not (
-                    isinstance(node, ast.Call) and node.args and ast.unparse(node.func).rpartition(".")[2] in errors
-                ):
+                if not (isinstance(node, ast.Call) and node.args):
                     continue
-                line = example(node.args[0])
+                called = ast.unparse(node.func).rpartition(".")[2]
+                if called == "Reason" and len(node.args) > 1:  # why there is no vLLM server: a kind, and the line
+                    line = example(node.args[1])
+                elif called in errors:
+                    line = example(node.args[0])
+                else:
+                    continue
                 if line is not None and not NEVER_MET.search(line) and re.search(r"[a-z]{3} [a-z]", line):
                     yield f"{path.relative_to(ROOT)}:{node.lineno}", line
 
@@ -113,3 +118,14 @@ def test_a_line_without_a_form_is_shown_as_it_is():
 def test_a_very_long_line_is_not_searched_for():
     line = f"There is no model {'x' * LONGEST} here; choose one of base."
     assert line_for(line, "ja") == line
+
+
+@pytest.mark.parametrize("words", [words for _, _, words in _KNOWN], ids=[kind for kind, _, _ in _KNOWN])
+def test_what_a_servers_log_is_read_as_has_a_japanese_form(words: str):
+    assert JAPANESE.search(line_for(words.format("X", "Y"), "ja"))
+
+
+def test_a_reason_inside_a_reason_is_told_in_japanese_too():
+    line = "The server ended 4 times in 10 minutes. The server says nothing in its log for 900 s and is ended."
+    told = "サーバーが 10 分間に 4 回終了しました。サーバーが 900 秒間ログに何も書かないため、終了させます。"
+    assert line_for(line, "ja") == told
