@@ -5,17 +5,14 @@ Nothing here knows what a question is; that is `columns` and `rows`.
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
 import math
 import re
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, datetime, time, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +27,7 @@ from evaluation.prompts.files import (
     refusal,
     shown,
 )
+from evaluation.prompts.parquet_rows import ParquetDamaged, ParquetTooMuch, parquet_rows, plain
 
 # Names under which the rows of a JSON object are found.
 ROW_LISTS = (
@@ -293,58 +291,16 @@ def _is_header(first: list[str], below: list[list[Any]], wanted: set[str]) -> bo
 
 
 def _parquet(path: Path) -> Table:
-    import pyarrow
-    import pyarrow.parquet
-
     try:
-        with pyarrow.parquet.ParquetFile(path) as file:
-            metadata = file.metadata
-            groups = [metadata.row_group(n) for n in range(metadata.num_row_groups)]
-            if sum(group.total_byte_size for group in groups) > MAX_FILE_BYTES or metadata.num_rows > MAX_ROWS:
-                raise _unpacks_to_too_much(path)
-            chunks = [group.column(n).total_uncompressed_size for group in groups for n in range(group.num_columns)]
-            # A value stands in one piece of a column, so as many rows as this cannot come to more than the limit.
-            rows_at_once = max(1, min(10_000, MAX_FILE_BYTES // max([1, *chunks])))
-            values: list[dict[str, Any]] = []
-            size = 0
-            for batch in file.iter_batches(rows_at_once):
-                rows_read = batch.to_pylist()
-                size += sum(map(_size, rows_read))
-                if size > MAX_FILE_BYTES:
-                    raise _unpacks_to_too_much(path)
-                values += rows_read
-    except (pyarrow.ArrowException, OSError, ValueError) as error:
+        values = parquet_rows(path, MAX_FILE_BYTES, MAX_ROWS)
+    except ParquetTooMuch as error:
+        raise _unpacks_to_too_much(path) from error
+    except ParquetDamaged as error:
         raise refusal(path, None, "the Parquet file is damaged or cut off; download or write it again.") from error
-    rows = [Row(f"row {n}", {name: plain(cell) for name, cell in row.items()}) for n, row in enumerate(values, 1)]
+    rows = [Row(f"row {n}", row) for n, row in enumerate(values, 1)]
     return Table([row for row in rows if row.values], _names(rows))
-
-
-def _size(value: Any) -> int:
-    """How much there is to read in a value: characters or bytes of text, and a few for anything else."""
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, dict):
-        return 8 + sum(map(_size, value.values()))
-    return 8 + (sum(map(_size, value)) if isinstance(value, list | tuple) else 0)
 
 
 def _unpacks_to_too_much(path: Path) -> ImportRejected:
     problem = f"it unpacks to more than {MAX_FILE_BYTES // 1_000_000} MB or {MAX_ROWS:,} rows; split it."
     return refusal(path, None, problem)
-
-
-def plain(value: Any) -> Any:
-    """`value` as JSON can hold it: dates as ISO 8601, decimals as text, bytes as base64, NaN as None."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, (datetime, date, time)):
-        return value.isoformat()
-    if isinstance(value, (Decimal, timedelta)):
-        return str(value)
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    if isinstance(value, Mapping):
-        return {str(key): plain(part) for key, part in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [plain(part) for part in value]
-    return value if value is None or isinstance(value, (str, int, bool)) else str(value)

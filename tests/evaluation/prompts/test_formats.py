@@ -2,12 +2,16 @@
 
 import gzip
 import json
+import sys
+from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 import pytest
 from files_for_tests import jsonl, text, xlsx
 
+from evaluation.errors import ImportRejected
+from evaluation.prompts import parquet_rows
 from evaluation.prompts.imports import read_prompts
 
 ROWS = [
@@ -147,3 +151,14 @@ def test_only_the_first_sheet_is_read_and_that_is_said(tmp_path):
 def test_importing_twice_gives_the_same(tmp_path):
     path = jsonl(tmp_path / "a.jsonl", {"question": "q", "response": "r", "label": 1})
     assert read_prompts(path, "set") == read_prompts(path, "set")
+
+
+def test_a_parquet_file_that_ends_its_reader_is_one_line_and_leaves_this_process_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """As Arrow does on some damaged files: a C++ exception that nobody catches."""
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(ROWS), tmp_path / "a.parquet")
+    monkeypatch.setattr(parquet_rows, "READER", (sys.executable, "-c", "import os; os.abort()"))
+    with pytest.raises(ImportRejected, match="damaged or cut off") as refused:
+        read_prompts(tmp_path / "a.parquet", "set")
+    assert "\n" not in str(refused.value)
