@@ -8,10 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from evaluation.benchmark.forecast import Forecast, Pace, forecast
+from evaluation.benchmark.forecast import Forecast, Pace, forecast, forecast_judging
 from evaluation.benchmark.judging import Panel
 from evaluation.benchmark.plan import Request, choose_prompts, following, plan
 from evaluation.benchmark.settings import BenchmarkSettings, JudgingSettings
+from evaluation.benchmark.turns import ends_of
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import last_event, read_run
 from evaluation.prompts.suites import Suite, load_suite
@@ -21,6 +22,7 @@ from playground.jobs import Supervisor
 from playground.jobs.benchmark_work import REMOTE, Tools, open_for, open_for_judging
 from playground.jobs.earlier import earlier_runs
 from playground.jobs.leases import default_device
+from playground.jobs.sources import find_exchanges
 from playground.settings import Settings
 
 if TYPE_CHECKING:
@@ -179,6 +181,19 @@ def expected(settings: Settings, tools: Tools, asked: BenchmarkSettings, suites:
         requests += due
         wanted = {request.key: request for request in due}
     return forecast(requests, panel, settings.openai_base_url, have=have, pace=known_pace(settings.runs, asked))
+
+
+def expected_judging(settings: Settings, tools: Tools, asked: JudgingSettings) -> Forecast:
+    """What the judging would take now, without the verdicts that earlier runs hold. Raises what `find_exchanges` does."""
+    exchanges = find_exchanges(asked.source, settings.home)
+    panel = Panel(tools.judges, asked.metrics)
+    ends = ends_of([exchange.response for exchange in exchanges])
+    owed = {
+        key for e in exchanges for key in panel.keys(e.response.key, e.prompt, last=e.response.key in ends).values()
+    }
+    earlier = earlier_runs(settings.runs, "")((), owed) if asked.reuse else ()
+    have = {record.key for record in earlier if isinstance(record, Judgement) and record.score is not None}
+    return forecast_judging(exchanges, panel, settings.openai_base_url, have=have)
 
 
 def known_pace(runs: Path, asked: BenchmarkSettings) -> Pace | None:

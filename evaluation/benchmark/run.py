@@ -17,7 +17,7 @@ from evaluation.benchmark.judging import JudgeLine, Panel
 from evaluation.benchmark.pacing import NOT_ASKED, Pacer
 from evaluation.benchmark.plan import Earlier, Request, following, plan
 from evaluation.benchmark.settings import BenchmarkSettings
-from evaluation.benchmark.turns import turn_of, turns_asked
+from evaluation.benchmark.turns import ends_of, turns_asked
 from evaluation.errors import UserFacingError
 from evaluation.journal import RunFolder, read_records
 from evaluation.judge.protocol import Exchange
@@ -163,16 +163,11 @@ class _Sitting:
 
     def expect_exchanges(self, exchanges: Sequence[Exchange]) -> None:
         """The same for Responses that exist; the longest of an attempt ends its conversation."""
-        turns: dict[tuple[str, str, int], int] = {}
+        self._owed = {exchange.response.key for exchange in exchanges}
+        self._ends = ends_of([exchange.response for exchange in exchanges])
         for exchange in exchanges:
-            place = _attempt(exchange.response)
-            turns[place] = max(turn_of(exchange.response), turns.get(place, 1))
-        for exchange in exchanges:
-            key, last = exchange.response.key, turn_of(exchange.response) == turns[_attempt(exchange.response)]
-            self._owed.add(key)
-            if last:
-                self._ends.add(key)
-            self._verdict_keys.update(self._panel.keys(key, exchange.prompt, last=last).values())
+            key = exchange.response.key
+            self._verdict_keys.update(self._panel.keys(key, exchange.prompt, last=key in self._ends).values())
         self._planned, self._planned_verdicts = len(self._owed), len(self._verdict_keys)
         self._responses = {key: response for key, response in self._read_responses().items() if key in self._owed}
         self._read_judgements()
@@ -381,9 +376,8 @@ class _Sitting:
             self._report("warning", {"message": words})
 
 
-def _attempt(of: Request | Response) -> tuple[str, str, int]:
-    prompt_id = of.prompt.id if isinstance(of, Request) else of.prompt_id
-    return prompt_id, of.model, of.attempt
+def _attempt(of: Request) -> tuple[str, str, int]:
+    return of.prompt.id, of.model, of.attempt
 
 
 def _time_for(left: int, done: int, seconds: float) -> float | None:

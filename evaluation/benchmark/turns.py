@@ -21,6 +21,15 @@ def turn_of(response: Response) -> int:
     return max(1, sum(message.role == "user" for message in response.messages))
 
 
+def ends_of(responses: Sequence[Response]) -> set[str]:
+    """Keys of those Responses that end their conversation: the longest of each attempt."""
+    turns: dict[tuple[str, str, int], int] = {}
+    for response in responses:
+        place = response.prompt_id, response.model, response.attempt
+        turns[place] = max(turn_of(response), turns.get(place, 1))
+    return {r.key for r in responses if turn_of(r) == turns[r.prompt_id, r.model, r.attempt]}
+
+
 def opening(prompt: Prompt) -> tuple[Message, ...]:
     """What is sent first: the question, or the whole conversation up to its last turn where the replies are given."""
     asked = (prompt.question, *prompt.turns)

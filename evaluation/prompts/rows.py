@@ -44,7 +44,10 @@ class RowReader:
         self._asked: dict[tuple[str, ...], str] = {}  # user turns -> prompt id, for files without ids
         self._by_id: dict[str, tuple[Prompt, str]] = {}
         self._answered: set[tuple[str, str]] = set()
+        # (what was sent, identity) -> the attempts up to which all may be taken; those that are; by conversation, its own
         self._attempts: Counter[tuple[tuple[Message, ...], str]] = Counter()
+        self._taken: set[tuple[tuple[Message, ...], str, int]] = set()
+        self._begun: dict[tuple[str, int | None, str], int] = {}
         self._skipped: Counter[str] = Counter()
         self._first: dict[str, str] = {}
 
@@ -293,11 +296,20 @@ class RowReader:
                 )
                 self._refuse(row, problem)
             self._answered.add((prompt_id, mark))
-        attempt = self._attempts[sent, identity]
-        self._attempts[sent, identity] += 1
+        attempt = self._attempt(sent, identity, (row.where, n, identity))
         key = response_key(sent, identity, None, attempt)
         self.responses.append(Response(key, prompt_id, model, identity, text, "stop", sent, attempt=attempt))
         return key
+
+    def _attempt(self, sent: tuple[Message, ...], identity: str, conversation: tuple[str, int | None, str]) -> int:
+        """Which attempt a reply is of: one that nothing else has, and the same at every turn of a conversation."""
+        attempt = self._begun.get(conversation, self._attempts[sent, identity])
+        if (sent, identity, attempt) in self._taken:
+            attempt = self._attempts[sent, identity]
+        self._begun.setdefault(conversation, attempt)
+        self._taken.add((sent, identity, attempt))
+        self._attempts[sent, identity] = max(self._attempts[sent, identity], attempt + 1)
+        return attempt
 
     def _label(self, row: Row, keys: list[str]) -> None:
         """The row's verdicts, on the last of its replies."""

@@ -77,7 +77,7 @@ def bench(options: argparse.Namespace) -> None:
         names_only = options.forecast or options.queue
         tools = open_for(asked, suites, settings, router=router_for_names(settings) if names_only else None)
         if options.forecast:
-            _show_forecast(benchmarks.expected(settings, tools, asked, suites).to_json(), as_json=options.json)
+            show_forecast(benchmarks.expected(settings, tools, asked, suites).to_json(), as_json=options.json)
             return
         identities, command = tools.identities(asked.models), benchmarks.command_of(asked)
         if options.queue:
@@ -210,14 +210,16 @@ def _rate(rate: Mapping[str, Any] | None, *, share: bool) -> str:
     return f"{by * rate['value']:.{digits}f}{' %' if share else ''}{around} n={rate['judged']}{missing}"
 
 
-def _show_forecast(document: Mapping[str, Any], *, as_json: bool) -> None:
+def show_forecast(document: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a benchmark or a judging will take."""
     if as_json:
         print_json(document)
         return
     cost = "an unknown price" if document["cost_usd"] is None else f"about ${document['cost_usd']:.2f}"
-    print(
-        f"{document['responses']} responses to {document['prompts']} prompts and {document['verdicts']} verdicts to make"
+    answers = (
+        f"{document['responses']} responses to {document['prompts']} prompts and " if document["responses"] else ""
     )
+    print(f"{answers}{document['verdicts']} verdicts to make")
     print(f"{document['calls']} calls to an endpoint for {cost}")
     if document["seconds"] is not None:
         print(f"about {document['seconds']:.0f} s at the pace of an earlier run")

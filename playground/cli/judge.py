@@ -11,7 +11,7 @@ from evaluation.journal import create_run
 from evaluation.prompts.imports import parse_mapping, read_prompts
 from evaluation.prompts.suites import METRICS, save_imported
 from playground import benchmarks
-from playground.cli.bench import device, judging_options, queue, show, work_here
+from playground.cli.bench import device, judging_options, queue, show, show_forecast, work_here
 from playground.cli.output import json_option, progress
 from playground.cli.work import router_for_names
 from playground.jobs.benchmark_work import judge_again, open_for_judging
@@ -29,13 +29,15 @@ def add(commands: Any) -> None:
     file.add_argument("--metrics", choices=METRICS, help="what it measures; told from the rows when left out")
     file.add_argument("--map", metavar="FIELD=COL,...", help="as in data import")
     file.add_argument("--encoding", help="when the guess is wrong")
-    parser.add_argument("--queue", action="store_true", help="leave it to the app, which starts it in turn")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--queue", action="store_true", help="leave it to the app, which starts it in turn")
+    what.add_argument("--forecast", action="store_true", help="only say what it will take")
     json_option(parser)
     parser.set_defaults(run=judge)
 
 
 def judge(options: argparse.Namespace) -> None:
-    """Import the file if it is one, make the run, do it here or leave it to the app."""
+    """Import the file if it is one, make the run, do it here or leave it to the app, or only say what it will take."""
     settings = load_settings()
     benchmarks.check_judge(options.judge)
     asked = settings_for(
@@ -46,8 +48,11 @@ def judge(options: argparse.Namespace) -> None:
         spend_cap_usd=options.spend_cap,
         reuse=not options.fresh,
     )
-    if options.queue:
+    if options.queue or options.forecast:
         tools = open_for_judging(asked, settings, router=router_for_names(settings))
+        if options.forecast:
+            show_forecast(benchmarks.expected_judging(settings, tools, asked).to_json(), as_json=options.json)
+            return
         command = benchmarks.judging_command(asked)
         queue(settings, "judging", asked, tools.identities(()), command, as_json=options.json)
         return

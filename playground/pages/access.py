@@ -46,7 +46,7 @@ _VISITOR = """
 _RATER = "compare.vote"
 _OPERATOR = """
     bench_form.choices_now bench_form.forecast results.start results.halt results.resume results.judge_again
-    results_files.report results_files.tables
+    results.forecast_again results_files.report results_files.tables
     results.bench_adapter history.ask_to_delete history.delete
     serving.arrive serving.look serving.redraw serving.start serving.stop
     train.build.<lambda> train.check train.choices_now train.count train.end_check train.fill train.hold_out train.redraw

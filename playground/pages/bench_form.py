@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import gradio as gr
 
+from evaluation.benchmark.forecast import Forecast
 from evaluation.benchmark.forecast import forecast as benchmark_forecast
 from evaluation.benchmark.judging import Panel
 from evaluation.benchmark.plan import choose_prompts, plan
@@ -134,15 +135,23 @@ def _detail(services: Services, asked: BenchmarkSettings, chosen: Sequence[Suite
     settings = services.settings
     pace = benchmarks.known_pace(settings.runs, asked) if settings.runs.is_dir() else None
     found = benchmark_forecast(requests, panel, settings.openai_base_url, pace=pace)
-    said = [say(language, "bench.forecast.verdicts", verdicts=found.verdicts)]
+    verdicts, *calls = work_ahead(found, language)
+    said = [verdicts]
     if judges and (unread := sorted(wanted - judges[0].scales - {"choice"})):
         names = ", ".join(say(language, f"bench.scale.{scale}") for scale in unread)
         said.append(say(language, "bench.forecast.scale", judge=asked.judge, scales=names))
+    said += calls
+    if found.seconds is not None:
+        said.append(say(language, "bench.forecast.time", time=duration(found.seconds, language)))
+    return said
+
+
+def work_ahead(found: Forecast, language: str) -> list[str]:
+    """How many verdicts, and how many calls at what cost where there are any."""
+    said = [say(language, "bench.forecast.verdicts", verdicts=found.verdicts)]
     if found.calls:
         cost = say(language, "bench.forecast.unpriced") if found.cost_usd is None else f"${found.cost_usd:.2f}"
         said.append(say(language, "bench.forecast.calls", calls=found.calls, cost=cost))
-    if found.seconds is not None:
-        said.append(say(language, "bench.forecast.time", time=duration(found.seconds, language)))
     return said
 
 

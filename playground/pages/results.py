@@ -17,6 +17,7 @@ from evaluation.errors import UserFacingError
 from playground import benchmarks
 from playground.engine.router import Router
 from playground.jobs import DeviceUse, Job
+from playground.jobs.benchmark_work import open_for_judging
 from playground.jobs.sources import settings_for
 from playground.pages import (
     bench_form,
@@ -214,6 +215,20 @@ def judge_again(
         desk.run_id = benchmarks.start_judging(services.jobs, services.settings, router, asked)
     gr.Info(say(language, "bench.rejudging"), title=say(language, "alert.note"))
     return refresh(services, desk, language)
+
+
+def forecast_again(services: Services, desk: Desk, language: str, judge: object) -> str:
+    """What that would take, in a line; nothing before the models are ready and where nothing can be judged again."""
+    job = services.jobs.job(desk.run_id) if desk.run_id else None
+    if services.readiness.status().state != "ready" or job is None or not job.ended or judge not in services.judges:
+        return ""
+    try:
+        asked = settings_for(desk.current(language), str(judge), services.settings.home)
+        tools = open_for_judging(asked, services.settings, router=cast(Router, services.engine))
+        found = benchmarks.expected_judging(services.settings, tools, asked)
+    except UserFacingError as error:
+        return f'<p class="fine">{markup.esc(line_for(error, language))}</p>'
+    return f'<p class="fine" role="status">{markup.esc(" ".join(bench_form.work_ahead(found, language)))}</p>'
 
 
 def pick_run(services: Services, desk: Desk, language: str, clicked: str) -> list[Any]:

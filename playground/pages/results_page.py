@@ -24,6 +24,7 @@ from playground.pages.results import (
     arrive,
     bench_adapter,
     choose,
+    forecast_again,
     halt,
     judge_again,
     look,
@@ -139,6 +140,7 @@ def build(services: Services, labels: Labels, language: Any, tab: gr.Tab) -> Ben
                     gr.Button(say("ja", "bench.again.button"), elem_id="bench-again", size="md"),
                     value="bench.again.button",
                 )
+                ahead = _html("again-forecast")
             parts["keep"] = results_files.build(services, labels, desk, language)
     with gr.Column(visible=False, elem_id="bench-results") as parts["above"]:
         parts |= _lists(labels)
@@ -164,12 +166,13 @@ def build(services: Services, labels: Labels, language: Any, tab: gr.Tab) -> Ben
                 parts["pair"] = _html("pair")
     if results_sql.allowed(services):
         results_sql.build(services, labels, language)
-    _wire(services, parts, form, again, [judge, cap], desk, language, tab)
+    _wire(services, parts, form, again, [judge, cap], ahead, desk, language, tab)
     return Bench(desk, parts["timer"], form)
 
 
 def _wire(
-    services: Services, parts: dict[str, Any], form: Drawn, again: Any, anew: list[Any], desk: Any, language: Any, tab: gr.Tab
+    services: Services, parts: dict[str, Any], form: Drawn, again: Any, anew: list[Any], ahead: gr.HTML, desk: Any, language: Any,
+    tab: gr.Tab,
 ) -> None:  # fmt: skip
     outputs, where = [parts[name] for name in NAMES], [desk, language]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -191,6 +194,8 @@ def _wire(
     parts["halt"].click(partial(halt, services), where, outputs, **quiet)
     parts["resume"].click(partial(resume, services), where, outputs, **quiet)
     again.click(partial(judge_again, services), [*where, *anew], outputs, **quiet)
+    look_ahead: list[Any] = [partial(forecast_again, services), [*where, anew[0]], [ahead]]
+    gr.on([anew[0].change, tab.select, language.change], *look_ahead, **quiet)
     for name in ("suite", "left", "right", "other", "published", "show_text"):
         parts[name].input(partial(choose, services, name), [*where, parts[name]], outputs, **quiet)
 
@@ -201,7 +206,7 @@ def _wire(
     def on_pair(desk: Desk, language: str, event: gr.EventData) -> list[Any]:
         return pick_pair(services, desk, language, picked(event))
 
-    parts["listing"].pick(on_run, where, outputs, **quiet)
+    parts["listing"].pick(on_run, where, outputs, **quiet).then(*look_ahead, **quiet)
     parts["changes"].pick(on_pair, where, outputs, **quiet).then(None, js=TO_PAIR_JS)
 
 

@@ -9,6 +9,7 @@ the noun's own annotations. Every other line, right or wrong, is left to `evalua
 from __future__ import annotations
 
 import types
+from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -16,7 +17,7 @@ _TYPES = {str: "VARCHAR", int: "BIGINT", float: "DOUBLE", bool: "BOOLEAN"}
 
 
 def structure(kind: Any) -> Any:
-    """The type as `json_transform` wants it. Raises TypeError for one that has no fixed structure, such as a mapping."""
+    """The type as `json_transform` wants it. Raises TypeError for one that has no fixed structure, such as a set."""
     kind, _ = _without_none(kind)
     if is_dataclass(kind):
         hints = get_type_hints(kind)
@@ -25,6 +26,8 @@ def structure(kind: Any) -> Any:
         return [structure(get_args(kind)[0])]
     if get_origin(kind) is Literal:
         return "VARCHAR"
+    if get_origin(kind) is Mapping:
+        return "JSON"
     if kind not in _TYPES:
         raise TypeError(f"{kind} has no fixed structure.")
     return _TYPES[kind]
@@ -42,9 +45,11 @@ def condition(kind: Any, value: str) -> str:
         found.append(f"len(list_filter({value}, lambda item: {each})) = len({value})")
     elif get_origin(kind) is Literal:
         found.append(f"{value} IN ({', '.join(_quoted(word) for word in get_args(kind))})")
-    if not found:
-        return "true"
+    elif get_origin(kind) is Mapping:
+        found.append(f"{value} = '{{}}'")  # what stands in one may be anything: only an empty one is sure
     every = " AND ".join(part for part in found if part != "true")
+    if not every:
+        return "true"
     return f"({value} IS NULL OR ({every}))" if optional else f"({every})"
 
 

@@ -22,7 +22,7 @@ import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
 from evaluation.journal import RunUnreadable, read_run
-from evaluation.types import Judgement, Response
+from evaluation.types import Judgement, Prompt, Response
 from playground.store import as_written, judgements, prompts, ratings, responses, runs, tallies
 from playground.store.blocks import BLOCK_BYTES, Block, Parsed, blocks, parse
 
@@ -44,6 +44,7 @@ _TABLES: dict[str, tuple[dict[str, str], Callable[[Any, str], tuple[Any, ...]]]]
 }
 # What a benchmark has many of: the noun, what holds beyond its types, its columns in SQL where they are not r.<column>.
 _READ_BY_DUCKDB: dict[str, tuple[type, str, dict[str, str]]] = {
+    "prompts": (Prompt, "true", prompts.FROM_LINE),
     "responses": (Response, "true", responses.FROM_LINE),
     "judgements": (Judgement, judgements.VALID, {}),
 }

@@ -14,6 +14,11 @@ COLUMNS = {
     "id": "VARCHAR", "suite": "VARCHAR", "risk_area": "VARCHAR", "harm_type": "VARCHAR", "specific_harm": "VARCHAR",
     "contrast": "BOOLEAN", "record": "VARCHAR",
 }  # fmt: skip
+# Columns that are not fields, for a line that DuckDB reads as `r`. Its `extra` is empty, so it is no contrast.
+FROM_LINE = {
+    "risk_area": "r.category.risk_area", "harm_type": "r.category.harm_type",
+    "specific_harm": "r.category.specific_harm", "contrast": "false",
+}  # fmt: skip
 
 
 def row(prompt: Prompt, line: str) -> tuple[Any, ...]:

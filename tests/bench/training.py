@@ -1,6 +1,6 @@
 """Our training against TRL's SFTTrainer on the embedded preset: same rows, batch, LoRA shape, steps and learning rate.
 
-Each candidate trains in a process of its own (`python -m tests.bench.training HOME CANDIDATE STEPS`), so that the
+Each candidate trains in a process of its own (`python -m tests.bench.training HOME CANDIDATE STEPS SEED`), so that the
 memory it reports is its own, and says what it learned on the same held-out rows, measured by the same code.
 """
 
@@ -21,6 +21,7 @@ from typing import Any
 
 import psutil
 import torch
+from transformers import set_seed
 
 from evaluation.prompts.suites import load_suite
 from training.base import load_base, precision_of
@@ -40,10 +41,13 @@ CPU = torch.device("cpu")
 
 
 def measure(home: Path, repeats: int, steps: int = STEPS) -> dict[str, list[float]]:
-    """Figures by name, one value per repeat; the candidates take turns, so that a busy minute hits all of them."""
+    """Figures by name, one value per repeat, each with a seed of its own: of rows, their order and the first factors.
+
+    The candidates take turns, so that a busy minute hits all of them.
+    """
     found: dict[str, list[float]] = {}
-    for _ in range(repeats):
-        turn = {name: _in_child(home, name, steps) for name in CANDIDATES}
+    for seed in range(repeats):
+        turn = {name: _in_child(home, name, steps, seed) for name in CANDIDATES}
         for name, figures in turn.items():
             for figure, value in figures.items():
                 found.setdefault(f"{name}_{figure}", []).append(value)
@@ -62,8 +66,8 @@ def measure(home: Path, repeats: int, steps: int = STEPS) -> dict[str, list[floa
     return found
 
 
-def _in_child(home: Path, candidate: str, steps: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "tests.bench.training", str(home), candidate, str(steps)]
+def _in_child(home: Path, candidate: str, steps: int, seed: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "tests.bench.training", str(home), candidate, str(steps), str(seed)]
     done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures
@@ -97,15 +101,18 @@ def flop_per_token(model: Any, mix: Mix, settings: SftSettings) -> float:
 # --- in the child ---
 
 
-def candidate(home: Path, name: str, steps: int) -> dict[str, float]:
+def candidate(home: Path, name: str, steps: int, seed: int) -> dict[str, float]:
     """Train as `name` does and say how it went."""
-    settings = replace(preset("embedded-answercarefully"), checks=0, held_out=("sample-test",), held_out_rows=32)
+    settings = replace(
+        preset("embedded-answercarefully"), checks=0, held_out=("sample-test",), held_out_rows=32, seed=seed
+    )
     folder = ensure_embedded(home)
     ready = prepare(settings, home, lambda suite: load_suite(suite, home).prompts, lambda event, data: None)
     # The preset's own rows, as many as the steps take, in the order of its plan: no candidate sees others.
     chosen = [row for micro in plan_run(ready.mix, settings).micro_batches[:steps] for row in micro.rows]
     rows = [ready.mix.examples[row] for row in chosen]
     mix = Mix(tuple(rows), (1,) * len(rows), ready.mix.held_out)
+    set_seed(seed)
     train: Callable[..., tuple[Any, float, float]] = _ours if name == "ours" else _trl
     model, seconds, first = train(settings, folder, mix, rows, best=name == "trl_best")
     with autocast(CPU, precision_of(settings.precision)):
@@ -160,6 +167,7 @@ def _trl(settings: SftSettings, folder: Path, mix: Mix, rows: list[Example], *, 
         "num_train_epochs": 1,
         "learning_rate": settings.learning_rate,
         "lr_scheduler_type": "cosine",
+        "adam_beta2": settings.adam_beta2,
         "warmup_steps": -(-int(settings.warmup_ratio * len(rows)) // settings.batch_size),
         "max_length": settings.max_length,
         "completion_only_loss": True,  # or it would learn the questions too
@@ -206,4 +214,4 @@ def scratch() -> Iterator[Path]:
 
 if __name__ == "__main__":
     os.environ["TRANSFORMERS_VERBOSITY"] = "error"
-    print(json.dumps(candidate(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))))
+    print(json.dumps(candidate(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))))

@@ -216,6 +216,15 @@ def test_fastchat_answers_find_their_questions(folder, tmp_path):
     assert imported.responses[1].messages == said
 
 
+@pytest.mark.parametrize("second", [["三", "四"], ["一", "四"], ["一", "二"]], ids=["all", "the last", "none"])
+def test_every_turn_of_a_choice_is_of_one_attempt_however_the_choices_differ(second, tmp_path):
+    jsonl(tmp_path / "question.jsonl", {"question_id": 1, "turns": ["問い", "続き"]})
+    choices = [{"index": 0, "turns": ["一", "二"]}, {"index": 1, "turns": second}]
+    imported = read_prompts(jsonl(tmp_path / "m.jsonl", {**ANSWER, "choices": choices}), "set")
+    assert [(r.attempt, r.text) for r in imported.responses] == [(0, "一"), (0, "二"), *((1, text) for text in second)]
+    assert len({r.key for r in imported.responses}) == 4
+
+
 # --- labels ---
 
 

@@ -111,7 +111,13 @@ def test_a_server_that_is_gone_fails_the_run_and_resume_goes_on(bench, call, hom
 def test_responses_are_judged_again_by_another_judge(bench, call, server):
     run = bench("--json").document["run_id"]
     answered = sum(request.body["model"] != "judge" for request in server.requests)
-    document = call("judge", run, "--judge", "openai:judge", "--without-reference", "--json").document
+    again = ("judge", run, "--judge", "openai:judge", "--without-reference", "--json")
+    asked = len(server.requests)
+    ahead = call(*again, "--forecast").document
+    assert (ahead["responses"], ahead["verdicts"], ahead["calls"]) == (0, 2 * ROWS, 2 * ROWS)
+    assert call("judge", run, "--judge", "openai:judge", "--json", "--forecast").document["calls"] == 0, "all read"
+    assert len(server.requests) == asked
+    document = call(*again).document
     assert document["models"][MODELS[0]]["violation_rate"]["value"] == 1.0
     assert document["run_id"] != run
     assert sum(request.body["model"] != "judge" for request in server.requests) == answered

@@ -361,6 +361,9 @@ def test_judging_again_asks_for_the_same_responses_with_the_other_judge(
     monkeypatch.setattr(benchmarks, "start_judging", start)
     with pytest.raises(gr.Error):
         results.judge_again(services, desk, "ja", "nobody")
+    ahead = results.forecast_again(services, desk, "ja", "openai:gpt-4o-2024-08-06")
+    assert "有料の呼び出し" in ahead and "$" in ahead
+    assert results.forecast_again(services, desk, "ja", "nobody") == ""
     results.judge_again(services, desk, "ja", "openai:gpt-4o-2024-08-06")
     assert (seen[0].source, seen[0].judge) == (run.path.name, "openai:gpt-4o-2024-08-06")
     assert desk.run_id != run.path.name

@@ -59,6 +59,37 @@ def test_a_slice_is_expanded_into_its_own_columns_only():
     assert torch.equal(output[:, :5], before[:, :5]) and torch.equal(output[:, 15:], before[:, 15:])
 
 
+@pytest.mark.parametrize(
+    "who", [WHO, [1] * TOKENS, [-1] * TOKENS, [2, 2, 2, 2, 2, 2, -1]], ids=["mixed", "one", "base", "two"]
+)
+def test_a_layer_adds_to_each_projection_what_each_token_is_owed(who: list[int]):
+    class Wrapper:
+        token_lora_indices = torch.tensor(who)
+        add_lora_linear = None
+
+    ours.replace_layer_of(Wrapper)
+    widths = (10, 6, 24)
+    inputs, output = drawn(TOKENS, IN), drawn(TOKENS, OUT)
+    down = tuple(drawn(PLACES, 1, RANK, IN) + n for n, _ in enumerate(widths))
+    up = tuple(drawn(PLACES, 1, width, RANK) for width in widths)
+    owed = [one_by_one(one_by_one(inputs, a[:, 0], who), b[:, 0], who) for a, b in zip(down, up, strict=True)]
+    expected = output + 0.5 * torch.cat(owed, 1)
+    Wrapper().add_lora_linear(output, inputs, down, up, 0.5, widths, buffer=None)  # type: ignore[misc]
+    assert torch.allclose(output, expected, atol=1e-4)
+    padded = torch.cat((expected, torch.ones(2, OUT)))
+    longer = torch.cat((inputs, torch.ones(2, IN)))
+    Wrapper().add_lora_linear(padded, longer, down, up, 0.0, widths)  # type: ignore[misc]
+    assert torch.equal(padded[TOKENS:], torch.ones(2, OUT)), "padding has no adapter"
+
+
+def test_a_class_that_is_built_otherwise_is_left_alone():
+    class Other:
+        add_lora_linear = None
+
+    ours.replace_layer_of(Other)
+    assert Other.add_lora_linear is None
+
+
 def test_vllm_finds_the_plugins_by_their_entry_points():
     found = [one for dist in metadata.distributions(path=[str(INSIDE)]) for one in dist.entry_points]
     assert {one.group for one in found} == {"vllm.general_plugins"}

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from evaluation.journal import create_run
 from evaluation.records import JOURNALS, encode_record
-from evaluation.types import Judgement, Message, Prompt, Response, Sampling
+from evaluation.types import Category, Judgement, Message, Prompt, Response, Sampling
 from playground.store import Store, as_written
 from playground.store import ingest as ingesting
 from playground.store.ingest import Ingested
@@ -172,6 +172,42 @@ def test_responses_are_read_alike_by_both_ways(tmp_path: Path, monkeypatch: pyte
     assert together[0].records == len(RESPONSES) + 4  # a field more or less in a message or a sampling is no reason
 
 
+PROMPTS = {
+    "as-written": nouns.prompt("a", category=Category("甲", "乙", None)),
+    "no-category": nouns.prompt("b", category=None, reference=None),
+    "conversation": nouns.prompt("c", turns=("二つ目\n", '"')),
+}
+
+
+def test_prompts_are_read_alike_by_both_ways(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What stands in `extra` decides whether a prompt is a contrast, and may be written in many ways."""
+    lines = [encode_record("prompts", prompt)[:-1] for prompt in PROMPTS.values()]
+    plain = json.loads(lines[0])
+    for number, about in enumerate(
+        (
+            {"extra": {"label": "unsafe"}},
+            {"extra": {"type": "contrast_homonyms", "深い": {"x": [1, None, 1.50]}}},
+            {"extra": None},
+            {"extra": []},
+            {"extra": "{}"},
+            {"category": {}},
+            {"category": {"risk_area": 5, "harm_type": None, "specific_harm": None}},
+            {"category": []},
+            {"turns": [None]},
+            {"turns": "x"},
+            {"question": None},
+        )
+    ):
+        for style in ({}, {"separators": (",", ":")}):
+            own = f"odd-{number}-{len(style)}"
+            lines.append(json.dumps({**plain, "id": own, **about}, ensure_ascii=False, **style).encode())
+    lines.append(lines[0].replace(b'"extra":{}', b'"extra":{ }').replace(b'"id":"a"', b'"id":"blank"'))
+    together, alone = read_both_ways(tmp_path, monkeypatch, "prompts", lines)
+    assert together == alone
+    assert sum(row[5] for row in together[1]) == 4  # contrasts
+    assert together[0].records == len(PROMPTS) + 2 * 3 + 1
+
+
 NAMES = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 NUMBERS = st.one_of(st.none(), st.floats(allow_nan=False, allow_infinity=False), st.integers(-(10**20), 10**20))
 
@@ -201,14 +237,17 @@ def test_what_a_run_writes_is_read_by_duckdb_and_not_line_by_line(tmp_path: Path
             if number != 6:  # 1e-06 is written otherwise by DuckDB
                 run.record_response(response)
         run.record_judgement(GOOD)
+        for prompt in PROMPTS.values():
+            run.record_prompt(prompt)
     (run.path / "events.jsonl").unlink(missing_ok=True)
     with Store(tmp_path / "index.duckdb", tmp_path / "runs") as store:
-        assert store.ingest_run(run.path) == Ingested(len(RESPONSES))
+        assert store.ingest_run(run.path) == Ingested(len(RESPONSES) + len(PROMPTS))
 
 
 def test_a_noun_without_a_fixed_structure_is_refused():
     with pytest.raises(TypeError, match="no fixed structure"):
-        as_written.structure(Prompt)
+        as_written.structure(set[str])
+    assert as_written.structure(Prompt)["extra"] == "JSON"
     assert as_written.structure(Judgement)["score"] == "BIGINT"
     assert as_written.structure(Response)["messages"] == [{"role": "VARCHAR", "content": "VARCHAR"}]
     assert JOURNALS.keys() >= ingesting._READ_BY_DUCKDB.keys()
