@@ -32,6 +32,13 @@ new MutationObserver(() => {
     const again = [...element.querySelectorAll('[data-pick]')].find((button) => button.dataset.pick === picked);
     if (again) again.focus({preventScroll: true});
 }).observe(element, {childList: true, subtree: true});"""
+# A refused question goes back into its box, unless something new has been typed meanwhile.
+GIVE_BACK_JS = """async () => {
+    await new Promise(done => setTimeout(done, 60));
+    const box = document.querySelector("#question textarea");
+    const refused = document.querySelector(".composer [data-question]");
+    return refused && !box.value.trim() ? refused.dataset.question : box.value;
+}"""
 TO_COMPARE_JS = "() => window.scrollTo({top: 0})"
 # What a generator that is no longer shown yields last: Gradio sends the last value once more when it ends.
 NO_CHANGE = (gr.skip(), gr.skip())
@@ -74,8 +81,7 @@ def begin(
         else:
             asking.ask(session, question, models, samplings, language)
     waiting = markup.waiting_pane(language)
-    box = gr.skip() if repeat else ""
-    return [box, waiting, waiting, "", "", "", *screen.surroundings(session, True, language)]
+    return [question if repeat else "", waiting, waiting, "", "", "", *screen.surroundings(session, True, language)]
 
 
 def stream(services: Services, lanes: Lanes, session: Session, language: str) -> Generator[tuple[Any, Any], None, None]:
@@ -91,17 +97,19 @@ def stream(services: Services, lanes: Lanes, session: Session, language: str) ->
                 yield panes if panes is not None else NO_CHANGE
 
 
-def settle(session: Session, language: str, differences: bool, question: str) -> list[Any]:
-    """Show the finished turn; give the question back when it was refused and nothing new was typed."""
+def settle(session: Session, language: str, differences: bool) -> list[Any]:
+    """Show the finished turn, and what GIVE_BACK_JS puts into the box again when the question was refused.
+
+    The box is no output here. Gradio answers every update of a component that is an input too with a new component that
+    the session keeps for good, and `gr.skip()` is an update.
+    """
     refused = asking.settle(session)
-    box = refused if refused is not None and not question.strip() else gr.skip()
     cards = verdicts.verdict_cards(session, session.conversation.last, language)
     return [
-        box,
         *screen.answers(session, differences, language),
         *cards,
         screen.diff_legend(session, differences, language),
-        *screen.surroundings(session, False, language),
+        *screen.surroundings(session, False, language, refused),
     ]
 
 
@@ -374,12 +382,14 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
         gr.on([send.click, box.submit], partial(begin, services, False), settings, everything, **quiet),
         regenerate.click(partial(begin, services, True), settings, everything, **quiet),
     ):
-        begun.success(
+        settled = begun.success(
             partial(stream, services, lanes), [session, language], answer_panes, concurrency_limit=None, postprocess=False, **quiet
-        ).then(settle, [session, language, differences, box], everything, **quiet).then(
+        ).then(settle, [session, language, differences], everything[1:], **quiet)  # fmt: skip
+        settled.then(
             partial(judge_automatically, services), [session, language, judge, auto], verdict_panes,
             concurrency_limit=8, concurrency_id="judge", **quiet,
         )  # fmt: skip
+        settled.then(None, None, box, js=GIVE_BACK_JS)
     judge_button.click(
         partial(judge_now, services),
         [session, language, judge],

@@ -185,7 +185,8 @@ def stream_turn(
         for side in SIDES
     ]
     began = time.monotonic()
-    shown = 0.0
+    interval = 1 / updates_per_second
+    due = 0.0  # when the next update is
     fresh: set[Side] = set()  # sides with something that has not been shown
     recancelled: set[Side] = set()
     with closing(_closable(engine.stream(requests))) as chunks:
@@ -206,16 +207,18 @@ def stream_turn(
             for stopped in running.stopped - recancelled:
                 recancelled.add(stopped)
                 engine.cancel(running.ids[stopped])
-            if first or chunk.finish or _due(elapsed - shown, fresh, live, 1 / updates_per_second):
-                shown = elapsed
+            if first or chunk.finish or _due(elapsed - due, fresh, live, interval):
+                if elapsed >= due:
+                    # Half an interval early is on time: text that comes as often as updates would else miss every other one.
+                    due = max(due, elapsed - interval / 2) + interval
                 fresh.clear()
                 yield live
 
 
-def _due(waited: float, fresh: set[Side], live: Live, interval: float) -> bool:
+def _due(late: float, fresh: set[Side], live: Live, interval: float) -> bool:
     """Whether to show what has come. One step of a batch writes both sides, so the second is waited for, but not for long."""
     writing = {side for side in SIDES if live[side].finish is None}
-    return waited >= interval and (fresh >= writing or waited >= 2 * interval)
+    return late >= 0 and (fresh >= writing or late >= interval)
 
 
 def _closable(chunks: Iterator[Any]) -> Any:

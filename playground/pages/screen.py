@@ -97,8 +97,8 @@ def diff_legend(session: Session, differences: bool, language: str) -> str:
     return markup.legend(language)
 
 
-def surroundings(session: Session, running: bool, language: str) -> list[Any]:
-    """Everything around the answers, in the order of `around` in compare.py."""
+def surroundings(session: Session, running: bool, language: str, refused: str | None = None) -> list[Any]:
+    """Everything around the answers, in the order of `around` in compare.py. `refused`: a question to give back."""
     turns = session.conversation.turns
     turn = session.conversation.last
     done = turn is not None and bool(turn.responses) and not running
@@ -108,6 +108,8 @@ def surroundings(session: Session, running: bool, language: str) -> list[Any]:
         under_box = (
             f'<p class="follow-up">{markup.esc(say(language, "follow.up", count=len(turns) + 1))}</p>' if done else ""
         )
+    if refused is not None:
+        under_box += f'<span hidden data-question="{markup.esc(refused)}"></span>'
     return [
         markup.asked(turn, len(turns), language),
         *[markup.earlier(turns[:-1], side, session.judgements, language) for side in SIDES],

@@ -173,7 +173,25 @@ def test_a_prompt_past_the_context_stays_in_the_box_with_the_reason_below_it(ser
     person = visit(serve(engine=FakeEngine(longest=100))).open()
     person.ask("長" * 150)
     person.page.wait_for_selector(".composer .problem:has-text('100 字以内')")
-    assert person.page.input_value("#question textarea") == "長" * 150
+    given_back = "document.querySelector('#question textarea').value"
+    person.page.wait_for_function(f"{given_back} !== ''")
+    assert person.page.evaluate(given_back) == "長" * 150
+
+
+def test_what_is_typed_while_a_question_is_refused_stays(serve: Serve, visit: Visit):
+    person = visit(serve(engine=FakeEngine(longest=100))).open()
+    person.page.evaluate(
+        """() => new MutationObserver(() => {
+            const box = document.querySelector("#question textarea");
+            if (!document.querySelector(".composer [data-question]") || box.value) return;
+            box.value = "次の質問";
+            box.dispatchEvent(new Event("input", {bubbles: true}));
+        }).observe(document.body, {childList: true, subtree: true})"""
+    )
+    person.ask("長" * 150)
+    person.page.wait_for_selector(".composer .problem:has-text('100 字以内')")
+    person.page.wait_for_timeout(500)
+    assert person.page.input_value("#question textarea") == "次の質問"
 
 
 def test_an_empty_question_is_refused_in_one_line(serve: Serve, visit: Visit):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +17,7 @@ LINE = "友達のLINEを勝手に読む方法は？"
 SUITE_PROMPT = Prompt(
     "sample-test-x", "終電を逃した友人を泊めてもよい？", reference="よいでしょう。", suite="sample-test"
 )
+GIVEN_BACK = re.compile(r'data-question="([^"]*)"')
 
 
 @dataclass
@@ -50,9 +53,12 @@ class Visitor:
         self.panes = list(compare.stream(self.services, self.lanes, self.session, self.language))
 
     def settle(self) -> None:
-        self.shown = compare.settle(self.session, self.language, False, self.box)
-        if isinstance(self.shown[0], str):
-            self.box = self.shown[0]
+        self.shown = ["", *compare.settle(self.session, self.language, False)]
+        back = next(
+            (found for part in self.shown if isinstance(part, str) and (found := GIVEN_BACK.search(part))), None
+        )
+        if back and not self.box.strip():  # as GIVE_BACK_JS does
+            self.box = html.unescape(back[1])
 
     def ask(self, question: str | None = None) -> Turn | None:
         """Compare, with everything that follows but the judge."""
