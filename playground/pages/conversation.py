@@ -209,8 +209,9 @@ def stream_turn(
                 engine.cancel(running.ids[stopped])
             if first or chunk.finish or _due(elapsed - due, fresh, live, interval):
                 if elapsed >= due:
-                    # Half an interval early is on time: text that comes as often as updates would else miss every other one.
-                    due = max(due, elapsed - interval / 2) + interval
+                    # One update may come early: text that comes as often as updates do would else wait for the next one
+                    # whenever it is a little late.
+                    due = max(due, elapsed - interval) + interval
                 fresh.clear()
                 yield live
 

@@ -20,7 +20,7 @@ import torch
 from tests.bench import app_cost, benchmark, decoding, load, results, serving, start_up, supervision, training
 
 REPEATS = 5
-TRAININGS = 3  # of each candidate: TRL takes minutes
+TRAININGS = 2  # of each candidate: TRL takes minutes
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "benchmarks.md"
 Rows = list[str]
 
