@@ -2,6 +2,9 @@
 
 import sys
 
-from playground.cli import main
+from evaluation.collector import without_collector
+
+with without_collector():
+    from playground.cli import main
 
 sys.exit(main())

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from evaluation.collector import without_collector
 from evaluation.errors import SettingsRejected
 from training.embedded import ensure_embedded
 from training.hub import fetch_model
@@ -59,9 +60,10 @@ def check_method(settings: SftSettings) -> None:
 
 def load_tokenizer(folder: Path) -> Any:
     """The base model's tokenizer. Code in the folder is never run."""
-    from transformers import AutoTokenizer
+    with without_collector():
+        from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
 
 
 def load_base(settings: SftSettings, folder: Path) -> Any:

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from evaluation.collector import without_collector
 from evaluation.disk import sync_folder, told_to_people, write_json
 from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.journal import RunInfo, RunKind, utc_now
@@ -46,7 +47,7 @@ def train_adapter(run: Assignment) -> Outcome:
     """Fine-tune an adapter, and offer it under its name when it is for the embedded base."""
     from training.card import write_card
 
-    with without_unused():
+    with without_unused(), without_collector():
         from training.sft import train
 
     sft = settings_from_json(dict(run.info.settings))

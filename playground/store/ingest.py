@@ -6,7 +6,6 @@ benchmark's journals are read by DuckDB where it is sure of a line (as_written.p
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -21,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 from duckdb import DuckDBPyConnection
 
+from evaluation.collector import without_collector
 from evaluation.journal import RunUnreadable, read_run
 from evaluation.types import Judgement, Prompt, Response
 from playground.store import as_written, judgements, prompts, ratings, responses, runs, tallies
@@ -165,7 +165,7 @@ def _written(
         prepared = _one_ahead(prepared)
     uncommitted = 0
     last: Block | None = None
-    with _no_collector(), closing(prepared):
+    with without_collector(), closing(prepared):  # rows make no cycles: it took a third of the time
         for batch in prepared:
             if last is not None and last.journal != batch.block.journal:
                 _close_up(con, last)
@@ -188,18 +188,6 @@ def _one_ahead(made: Generator[T]) -> Generator[T]:
         while (found := coming.result()) is not None:
             coming = worker.submit(next, made, None)
             yield found
-
-
-@contextmanager
-def _no_collector() -> Iterator[None]:
-    """Without the search for cycles, of which rows make none: it took a third of the time."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 def _prepared(

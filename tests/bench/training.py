@@ -73,6 +73,25 @@ def _in_child(home: Path, candidate: str, steps: int, seed: int) -> dict[str, fl
     return figures
 
 
+def first_step_s(home: Path) -> float:
+    """Seconds from the command of a training by preset to its first logged step; the training is then ended."""
+    with scratch() as own:
+        (own / "models").symlink_to(home / "models")  # converted already
+        command = [sys.executable, "-m", "playground", "train", "--preset", "embedded-answercarefully"]
+        began = time.time()
+        child = subprocess.Popen(
+            command, cwd=ROOT, env={**os.environ, "PLAYGROUND_HOME": str(own)}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )  # fmt: skip
+        try:
+            assert child.stderr is not None
+            if not any(line.startswith("metric: step 1,") for line in child.stderr):
+                raise RuntimeError("the training ended before its first step")
+            return time.time() - began
+        finally:
+            child.kill()
+            child.wait()
+
+
 def matmul_flops(size: int = 2048, seconds: float = 2.0) -> float:
     """Floating-point operations a second of a large bfloat16 product: what the processor can do at most."""
     left, right = (torch.randn(size, size, dtype=torch.bfloat16) for _ in range(2))
