@@ -11,6 +11,7 @@ from typing import Any
 import gradio as gr
 import plotly.graph_objects as go
 import pytest
+from pydantic import SecretStr
 
 from evaluation.benchmark.settings import BenchmarkSettings, JudgingSettings
 from evaluation.errors import SettingsRejected
@@ -361,7 +362,9 @@ def test_judging_again_asks_for_the_same_responses_with_the_other_judge(
     monkeypatch.setattr(benchmarks, "start_judging", start)
     with pytest.raises(gr.Error):
         results.judge_again(services, desk, "ja", "nobody")
-    ahead = results.forecast_again(services, desk, "ja", "openai:gpt-4o-2024-08-06")
+    assert "API キーが必要です" in results.forecast_again(services, desk, "ja", "openai:gpt-4o-2024-08-06")
+    with_key = replace(services, settings=services.settings.model_copy(update={"openai_api_key": SecretStr("sk-x")}))
+    ahead = results.forecast_again(with_key, desk, "ja", "openai:gpt-4o-2024-08-06")
     assert "有料の呼び出し" in ahead and "$" in ahead
     assert results.forecast_again(services, desk, "ja", "nobody") == ""
     results.judge_again(services, desk, "ja", "openai:gpt-4o-2024-08-06")
