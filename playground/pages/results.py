@@ -225,7 +225,12 @@ def forecast_again(services: Services, desk: Desk, language: str, judge: object)
     try:
         asked = settings_for(desk.current(language), str(judge), services.settings.home)
         tools = open_for_judging(asked, services.settings, router=cast(Router, services.engine))
-        found = benchmarks.expected_judging(services.settings, tools, asked)
+        # All responses of the run are read, about a second for 50,000; any run may hold a verdict that is reused.
+        found = services.store.once(
+            ("judging again", desk.run_id, judge),
+            None,
+            lambda: benchmarks.expected_judging(services.settings, tools, asked),
+        )
     except UserFacingError as error:
         return f'<p class="fine">{markup.esc(line_for(error, language))}</p>'
     return f'<p class="fine" role="status">{markup.esc(" ".join(bench_form.work_ahead(found, language)))}</p>'

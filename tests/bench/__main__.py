@@ -32,6 +32,7 @@ def main(asked: Sequence[str]) -> int:
         print(f"There is no part {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}.", file=sys.stderr)
         return 2
     home = Path(os.environ.get("PLAYGROUND_HOME", Path(__file__).resolve().parents[2] / "var")).resolve()
+    torch.set_num_threads(os.cpu_count() or 1)  # tests.tiny has left it one
     for name in asked or PARTS:
         title, measure = PARTS[name]
         section = _section(name, title, *measure(home))

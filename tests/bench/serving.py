@@ -33,7 +33,7 @@ from playground.engine.answers import answers
 from playground.engine.protocol import GenerationRequest
 from playground.engine.vllm import VllmEngine, our_models
 from playground.engine.wire import Address, Call
-from playground.serving.command import INSIDE, threads_of
+from playground.serving.command import INSIDE, settings_on_cpu
 from tests.tiny import tiny_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -197,7 +197,7 @@ def _offline_tok_s(
         ],
     }  # fmt: skip
     python = ROOT / ".venv-vllm" / "bin" / "python"
-    environment = {**os.environ, **threads_of(), "PYTHONPATH": str(plugins or "")}
+    environment = {**os.environ, **settings_on_cpu(), "PYTHONPATH": str(plugins or "")}
     with tempfile.TemporaryDirectory() as scratch:
         given, got = Path(scratch) / "work.json", Path(scratch) / "out.json"
         given.write_text(json.dumps(work), encoding="utf-8")

@@ -5,10 +5,10 @@ request without an adapter, whose number is -1, for one of the last place: once 
 places, the base answers with the last one's weights. Here the tokens of one adapter are multiplied at once, and those
 without one by nothing.
 
-A linear layer, of which a step has some 70 with several projections each, is done in three operations for each adapter
-and projection: with so few tokens it is the number of operations that takes the time. All tokens go through each adapter
-of the batch, those of others are then multiplied by 0. Needs torch only; sums are kept at least as precisely as by the
-functions it replaces.
+With so few tokens it is the number of operations that takes the time, and a step has some 70 linear layers with several
+projections each. So the matrices of all adapters in their places are kept side by side: one product takes a layer's tokens
+through all of them, each token's results of other adapters than its own are multiplied by 0, and one product for each
+projection adds the rest. Needs torch only; sums are kept at least as precisely as by the functions it replaces.
 """
 
 from __future__ import annotations
@@ -21,8 +21,12 @@ import torch
 
 NAMES = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")
 LAYER = "add_lora_linear"
+MOST_COLUMNS = 128  # adapters x rank that all tokens are taken through; beyond it only the batch's own adapters
+Adapters = tuple[torch.Tensor, list[torch.Tensor], list[int]]  # A of all projections, B of each, whose their columns are
 _last: tuple[torch.Tensor, list[tuple[int, torch.Tensor]]] = (torch.empty(0, dtype=torch.long), [])
-_shares: dict[tuple[int, torch.dtype], torch.Tensor] = {}  # of _last's places: 1 for a token of it, else 0
+_shares: dict[tuple[object, ...], torch.Tensor] = {}  # which columns are whose in _last, see share_of
+# By the layer's first stack, which is kept so that no other gets its id: when its stacks were written, and their adapters.
+_together: dict[int, tuple[torch.Tensor, list[int], Adapters | None]] = {}
 
 
 def register() -> None:
@@ -73,25 +77,58 @@ def add_lora_linear(
     rows, columns = x.reshape(-1, x.shape[-1]), y.view(-1, y.shape[-1])
     whose = self.token_lora_indices[: rows.shape[0]]
     rows, columns = rows[: len(whose)], columns[: len(whose)]  # a batch may be padded
-    found = groups(whose)
-    for place, _tokens in found:
-        if place < 0:
+    present = [place for place, _tokens in groups(whose) if place >= 0]
+    if not present:
+        return
+    together = side_by_side(lora_a_stacked, lora_b_stacked)
+    for a, factors, places in [together] if together else one_by_one(lora_a_stacked, lora_b_stacked, present):
+        if not places:
             continue
-        share = None if len(found) == 1 else share_of(place, rows.dtype)
+        inner = (rows @ a.t()).view(len(rows), len(factors), -1)
+        if places != present or len(groups(whose)) > 1:
+            inner *= share_of(places, inner.shape[-1] // len(places), inner.dtype).unsqueeze(1)
         first = 0
-        for a, b, width in zip(lora_a_stacked, lora_b_stacked, output_slices, strict=True):
-            inner = rows @ a[place, 0].t()
-            if share is not None:
-                inner *= share
-            columns[:, first : first + width].addmm_(inner, b[place, 0].t(), alpha=scale)
+        for number, (b, width) in enumerate(zip(factors, output_slices, strict=True)):
+            columns[:, first : first + width].addmm_(inner[:, number], b.t(), alpha=scale)
             first += width
 
 
-def share_of(place: int, dtype: torch.dtype) -> torch.Tensor:
-    """(tokens, 1): 1 for the tokens of the adapter in that place, by what `groups` was last asked; else 0."""
-    if (place, dtype) not in _shares:
-        _shares[place, dtype] = (_last[0] == place).to(dtype).unsqueeze(1)
-    return _shares[place, dtype]
+def side_by_side(a_stacked: tuple[torch.Tensor, ...], b_stacked: tuple[torch.Tensor, ...]) -> Adapters | None:
+    """The layer's adapters in all places as one, from the cache where no matrix was written since; None: too wide.
+
+    A place without an adapter, or whose adapter leaves this layer alone, has B = 0 and is left out.
+    """
+    stacks = (*a_stacked, *b_stacked)
+    if any(stack.is_inference() for stack in stacks):
+        return None  # such a tensor does not say when it was written
+    versions = [stack._version for stack in stacks]
+    known = _together.get(id(stacks[0]))
+    if known is None or known[1] != versions:
+        places = [place for place in range(stacks[0].shape[0]) if any(b[place].any() for b in b_stacked)]
+        made = None
+        if len(places) * stacks[0].shape[-2] <= MOST_COLUMNS:
+            a = torch.cat([a[place, 0] for a in a_stacked for place in places]) if places else stacks[0][0, 0, :0]
+            made = a, [torch.cat([b[place, 0] for place in places], 1) for b in b_stacked if places], places
+        known = _together[id(stacks[0])] = stacks[0], versions, made
+    return known[2]
+
+
+def one_by_one(
+    a_stacked: tuple[torch.Tensor, ...], b_stacked: tuple[torch.Tensor, ...], present: list[int]
+) -> list[Adapters]:
+    """Those adapters of the layer, each as it would be alone."""
+    return [
+        (torch.cat([a[place, 0] for a in a_stacked]), [b[place, 0] for b in b_stacked], [place]) for place in present
+    ]
+
+
+def share_of(places: list[int], rank: int, dtype: torch.dtype) -> torch.Tensor:
+    """(tokens, places x rank): 1 in a token's own adapter's columns, by what `groups` was last asked; else 0."""
+    key = (*places, rank, dtype)
+    if key not in _shares:
+        own = _last[0].unsqueeze(1) == torch.tensor(places, dtype=_last[0].dtype)
+        _shares[key] = own.repeat_interleave(rank, 1).to(dtype)
+    return _shares[key]
 
 
 def bgmv_shrink(

@@ -62,7 +62,7 @@ def test_a_slice_is_expanded_into_its_own_columns_only():
 @pytest.mark.parametrize(
     "who", [WHO, [1] * TOKENS, [-1] * TOKENS, [2, 2, 2, 2, 2, 2, -1]], ids=["mixed", "one", "base", "two"]
 )
-def test_a_layer_adds_to_each_projection_what_each_token_is_owed(who: list[int]):
+def test_a_layer_adds_to_each_projection_what_each_token_is_owed(who: list[int], monkeypatch: pytest.MonkeyPatch):
     class Wrapper:
         token_lora_indices = torch.tensor(who)
         add_lora_linear = None
@@ -80,6 +80,37 @@ def test_a_layer_adds_to_each_projection_what_each_token_is_owed(who: list[int])
     longer = torch.cat((inputs, torch.ones(2, IN)))
     Wrapper().add_lora_linear(padded, longer, down, up, 0.0, widths)  # type: ignore[misc]
     assert torch.equal(padded[TOKENS:], torch.ones(2, OUT)), "padding has no adapter"
+    monkeypatch.setattr(ours, "MOST_COLUMNS", 0)
+    down, up = tuple(a.clone() for a in down), tuple(b.clone() for b in up)
+    wide = expected - 0.5 * torch.cat(owed, 1)
+    Wrapper().add_lora_linear(wide, inputs, down, up, 0.5, widths)  # type: ignore[misc]
+    assert torch.allclose(wide, expected, atol=1e-4), "more columns than all tokens are taken through"
+
+
+def test_an_adapter_that_is_loaded_into_a_place_counts_at_once_and_one_that_is_taken_out_no_more():
+    class Wrapper:
+        token_lora_indices = torch.tensor(WHO)
+        add_lora_linear = None
+
+    ours.replace_layer_of(Wrapper)
+    down, up = (torch.zeros(PLACES, 1, RANK, IN),), (torch.zeros(PLACES, 1, OUT, RANK),)
+    inputs = drawn(TOKENS, IN)
+    for place in (None, 0, 2, 0, None):  # a place is written as vLLM does it: its matrices, in place, or 0
+        if place is None:
+            up[0].zero_()
+        else:
+            down[0][place].copy_(drawn(1, RANK, IN))
+            up[0][place].copy_(drawn(1, OUT, RANK))
+        output = torch.zeros(TOKENS, OUT)
+        Wrapper().add_lora_linear(output, inputs, down, up, 1.0, (OUT,))  # type: ignore[misc]
+        owed = one_by_one(one_by_one(inputs, down[0][:, 0], WHO), up[0][:, 0], WHO)
+        assert torch.allclose(output, owed, atol=1e-4), place
+
+
+def test_matrices_that_do_not_say_when_they_were_written_are_read_each_time():
+    with torch.inference_mode():
+        down, up = (drawn(PLACES, 1, RANK, IN),), (drawn(PLACES, 1, OUT, RANK),)
+        assert ours.side_by_side(down, up) is None
 
 
 def test_a_class_that_is_built_otherwise_is_left_alone():

@@ -15,7 +15,7 @@ import pytest
 
 from evaluation.errors import SettingsRejected
 from playground.serving import ServerFailed, VllmServer, asking, logs, running_server, vllm_server
-from playground.serving.command import check_options, devices_wanted, environment_of, largest_rank, threads_of
+from playground.serving.command import check_options, devices_wanted, environment_of, largest_rank, settings_on_cpu
 from playground.serving.environment import check_cpu, find_environment
 from playground.serving.inside.require_key import RequireKey
 from playground.serving.local import adapters_of, base_of
@@ -257,10 +257,19 @@ def test_a_free_port_stays_the_same_while_nobody_else_takes_it():
 )
 def test_with_few_cores_all_of_them_compute_unless_the_user_has_said_otherwise(cores, said, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(cores)))
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")  # pages of memory are tried below
     for name in ("VLLM_CPU_NUM_OF_RESERVED_CPU", "VLLM_CPU_OMP_THREADS_BIND"):
         monkeypatch.delenv(name, raising=False)
     for name, value in said.items():
         monkeypatch.setenv(name, value)
-    assert threads_of() == expected
+    assert settings_on_cpu() == expected
     assert expected.items() <= environment_of("key", "mark", Path("cache"), None).items()
     assert "VLLM_CPU_NUM_OF_RESERVED_CPU" not in environment_of("key", "mark", Path("cache"), "0").keys() - said.keys()
+
+
+def test_a_server_on_a_cpu_gets_large_pages_of_memory_unless_the_user_has_tuned_them(monkeypatch):
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert environment_of("key", "mark", Path("cache"), None)["GLIBC_TUNABLES"] == "glibc.malloc.hugetlb=1"
+    assert "GLIBC_TUNABLES" not in environment_of("key", "mark", Path("cache"), "0"), "a GPU computes"
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=0")
+    assert environment_of("key", "mark", Path("cache"), None)["GLIBC_TUNABLES"] == "glibc.malloc.check=0"
