@@ -18,6 +18,8 @@ ADAPTERS_AT_ONCE = 8  # in one batch; each costs the memory of one adapter of th
 ADAPTERS_KEPT = 32  # in main memory, from where one comes back without being read again
 FEW_CORES = 4
 SERVER_MARK = "PLAYGROUND_VLLM_SERVER"  # in the environment of all processes of one server
+# With adapters vLLM compiles nothing on a CPU, and takes torch's single operations where it has one of its own.
+CPU_OPERATIONS = {"custom_ops": ["none", "+rotary_embedding"]}
 # Options that would break a promise: where the server listens, who may ask it, what runs in it, what it is called.
 _OURS = (
     "--host", "--port", "--uds", "--api-key", "--model", "--served-model-name", "--lora-modules", "--middleware",
@@ -106,6 +108,8 @@ def command_line(
         at_once = min(ADAPTERS_AT_ONCE, max(4, len(adapters) + 1))
         command += ["--enable-lora", "--max-lora-rank", str(rank), "--max-loras", str(at_once)]
         command += ["--max-cpu-loras", str(ADAPTERS_KEPT)]
+        if plan.gpu_share is None:
+            command += ["--compilation-config", json.dumps(CPU_OPERATIONS)]
         if adapters:
             command += ["--lora-modules", *(f"{name}={path}" for name, path in adapters.items())]
     return [*command, *options]

@@ -23,6 +23,7 @@ def main(given: str, got: str) -> None:
         max_loras=4,
         kv_cache_memory_bytes=2 << 30,
         generation_config="vllm",
+        compilation_config=work["compilation_config"],
     )
     adapters = {
         name: LoRARequest(name, number, path) for number, (name, path) in enumerate(work["adapters"].items(), start=1)

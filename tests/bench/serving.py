@@ -33,7 +33,7 @@ from playground.engine.answers import answers
 from playground.engine.protocol import GenerationRequest
 from playground.engine.vllm import VllmEngine, our_models
 from playground.engine.wire import Address, Call
-from playground.serving.command import INSIDE, settings_on_cpu
+from playground.serving.command import CPU_OPERATIONS, INSIDE, settings_on_cpu
 from tests.tiny import tiny_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -183,14 +183,15 @@ def _offline_tok_s(
     repeats: int,
     plugins: Path | None = None,
 ) -> list[float]:
-    """What vLLM itself makes of the same prompts, in its own environment, with nothing else running.
+    """What vLLM itself makes of the same prompts, with the options of the app's servers and nothing else running.
 
-    With `plugins`, those that the app's servers load, it computes as they do.
+    With `plugins`, those that the servers load, it computes as they do.
     """
     work = {
         "folder": str(folder),
         "adapters": {name: str(adapters / name) for name in PAIR},
         "repeats": repeats,
+        "compilation_config": CPU_OPERATIONS,
         "requests": [
             {"adapter": request.model, **{name: body[name] for name in ("prompt", "max_tokens", "stop", "stop_token_ids")}}
             for request, body in zip(requests, bodies, strict=True)

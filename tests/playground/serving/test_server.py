@@ -157,6 +157,7 @@ def test_the_true_rank_of_the_adapters_is_set(make_server: Make, stage: Stage):
     found = start(make_server(adapters=adapters))
     words = stage.starts()[0]["argv"]
     assert words[words.index("--max-lora-rank") + 1] == "64" and found.max_lora_rank == 64
+    assert "+rotary_embedding" in words[words.index("--compilation-config") + 1], "on a CPU"
 
 
 def test_an_adapter_that_cannot_be_used_is_left_out_and_named(make_server: Make, stage: Stage):
@@ -214,6 +215,7 @@ def test_on_a_gpu_the_server_holds_the_lease_until_it_has_ended(stage: Stage, mo
     assert held is not None and held.kind == "vllm"
     words = stage.starts()[0]
     assert words["argv"][words["argv"].index("--gpu-memory-utilization") + 1] == "0.86"
+    assert "--compilation-config" not in words["argv"], "a GPU has its own"
     assert words["environment"]["CUDA_VISIBLE_DEVICES"] == "0"
     second = VllmServer(server.settings, server._base, environment=server._find, patience=QUICK)
     second.start()
