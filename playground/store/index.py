@@ -11,7 +11,7 @@ import logging
 import queue
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Collection, Hashable
+from collections.abc import Callable, Collection, Hashable, Sequence
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -235,15 +235,9 @@ class Store:
         return StoreUnavailable(f"{self._database.path} fails again after a rebuild. Check the disk it is on.")
 
     def _ingest(self, path: Path) -> Ingested:
-        try:
-            done = self._in_cursor(partial(_ingest, path=path))
-            if done.records <= _FEW and self._database.log_bytes() >= _MOST_LOG:
-                self._in_cursor(lambda con: con.execute("CHECKPOINT") and None)
-        except BaseException:
-            self._changed(path.name)  # a part of it may have been committed
-            raise
-        if done.changed:
-            self._changed(path.name)
+        done, unreadable = self._ingest_together([path])
+        if unreadable:
+            raise UnreadableJournal(_told(unreadable[0])) from unreadable[0]
         return done
 
     def _ingest_all(self) -> Ingested:
@@ -251,20 +245,34 @@ class Store:
         gone = self._in_cursor(runs.run_ids) - {path.name for path in folders}
         self._purge(gone)
         done = Ingested()
-        for path in folders:
-            try:
-                done += self._ingest(path)
-            except UnreadableJournal as error:
-                _log.warning("%s", error)  # the other folders are not to blame
+        for some in ingest.together(folders):
+            found, unreadable = self._ingest_together(some)
+            done += found
+            for error in unreadable:
+                _log.warning("%s", _told(error))  # the other folders are not to blame
         return done
+
+    def _ingest_together(self, paths: Sequence[Path]) -> tuple[Ingested, list[OSError]]:
+        done = Ingested()
+        try:
+            found, unreadable = self._in_cursor(partial(ingest.ingest_folders, paths=paths))
+            for ingested in found.values():
+                done += ingested
+            if done.records <= _FEW and self._database.log_bytes() >= _MOST_LOG:
+                self._in_cursor(lambda con: con.execute("CHECKPOINT") and None)
+        except BaseException:
+            for path in paths:
+                self._changed(path.name)  # a part of it may have been committed
+            raise
+        for path, ingested in found.items():
+            if ingested.changed:
+                self._changed(path.name)
+        return done, unreadable
 
 
 class UnreadableJournal(StoreUnavailable):
     """A file of a run folder cannot be read."""
 
 
-def _ingest(con: DuckDBPyConnection, path: Path) -> Ingested:
-    try:
-        return ingest.ingest_folder(con, path)
-    except OSError as error:
-        raise UnreadableJournal(f"{error.filename} cannot be read: {error.strerror}. Check its rights.") from error
+def _told(error: OSError) -> str:
+    return f"{error.filename} cannot be read: {error.strerror}. Check its rights."

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from evaluation.records import parse_record
 from evaluation.types import SCORES, Judgement, Missing, Scale
 
+# Every field of the noun, so that no line has to be kept as well: of records there are most of these.
 COLUMNS = {
     "key": "VARCHAR", "response_key": "VARCHAR", "judge": "VARCHAR", "identity": "VARCHAR", "scale": "VARCHAR",
-    "score": "TINYINT", "missing": "VARCHAR", "cost_usd": "DOUBLE", "record": "VARCHAR",
+    "score": "TINYINT", "missing": "VARCHAR", "explanation": "VARCHAR", "raw_text": "VARCHAR",
+    "with_reference": "BOOLEAN", "prompt_tokens": "BIGINT", "completion_tokens": "BIGINT", "cost_usd": "DOUBLE",
+    "seconds": "DOUBLE", "attempt": "BIGINT", "created_at": "VARCHAR",
 }  # fmt: skip
+_ALL = ", ".join(COLUMNS)
 # What makes a Judgement beyond the types of its fields, as its __post_init__ says it, in SQL over `r`.
 VALID = (
     "(r.score IS NULL) <> (r.missing IS NULL) AND (r.score IS NULL OR CASE r.scale "
@@ -24,38 +27,23 @@ VALID = (
 
 
 def row(judgement: Judgement, line: str) -> tuple[Any, ...]:
-    """The values of COLUMNS; `line` is the record as the journal has it."""
-    return (
-        judgement.key,
-        judgement.response_key,
-        judgement.judge,
-        judgement.identity,
-        judgement.scale,
-        judgement.score,
-        judgement.missing,
-        judgement.cost_usd,
-        line,
-    )
-
-
-def from_record(record: str) -> Judgement:
-    """The Judgement in a `record` column."""
-    return cast(Judgement, parse_record("judgements", record))
+    """The values of COLUMNS; `line`, the record as the journal has it, is not needed."""
+    return tuple(getattr(judgement, name) for name in COLUMNS)
 
 
 def of_run(con: DuckDBPyConnection, run_id: str) -> list[Judgement]:
     """Judgements of a Run in the order they were written."""
-    rows = con.execute("SELECT record FROM judgements WHERE run_id = ? ORDER BY position", [run_id])
-    return [from_record(record) for (record,) in rows.fetchall()]
+    rows = con.execute(f"SELECT {_ALL} FROM judgements WHERE run_id = ? ORDER BY position", [run_id])
+    return [Judgement(*found) for found in rows.fetchall()]
 
 
 def of_responses(con: DuckDBPyConnection, run_id: str, keys: Sequence[str]) -> list[Judgement]:
     """Judgements of a Run about those Responses, in the order they were written."""
     rows = con.execute(
-        "SELECT record FROM judgements WHERE run_id = ? AND list_contains(?::VARCHAR[], response_key) ORDER BY position",
+        f"SELECT {_ALL} FROM judgements WHERE run_id = ? AND list_contains(?::VARCHAR[], response_key) ORDER BY position",
         [run_id, list(keys)],
     )
-    return [from_record(record) for (record,) in rows.fetchall()]
+    return [Judgement(*found) for found in rows.fetchall()]
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The index's schema, step by step. A migration is named, says why, and is never edited: add the next one.
 
-Columns are what a query filters, joins or sorts by; `record` is the whole noun as the journal has it.
+Columns are what a query filters, joins or sorts by; `record` is the whole noun as the journal has it, where a table has
+no column for each field.
 `position` is the byte offset after the record's line, so the order of a journal is kept. There are no
 indexes beside primary keys that make a second import harmless: a damaged secondary index has
 answered queries with no rows before (duckdb/duckdb#23788). The large tables have none either: see 007.
@@ -98,6 +99,19 @@ MIGRATIONS: dict[str, str] = {
     "008_turns": """
         ALTER TABLE replies ADD COLUMN last BOOLEAN;
         DELETE FROM prompts; DELETE FROM responses; DELETE FROM judgements; DELETE FROM tallies; DELETE FROM replies;
+        DELETE FROM offsets WHERE file IN ('prompts.jsonl', 'responses.jsonl', 'judgements.jsonl');
+        DELETE FROM quarantine WHERE file IN ('prompts.jsonl', 'responses.jsonl', 'judgements.jsonl');
+    """,
+    # Every field of a judgement as a column instead of the line: packing the lines of a million was a twelfth of their ingest.
+    "009_judgements_by_field": """
+        DROP TABLE judgements;
+        CREATE TABLE judgements (
+            run_id VARCHAR, key VARCHAR, response_key VARCHAR, judge VARCHAR, identity VARCHAR, scale VARCHAR,
+            score TINYINT, missing VARCHAR, explanation VARCHAR USING COMPRESSION zstd,
+            raw_text VARCHAR USING COMPRESSION zstd, with_reference BOOLEAN, prompt_tokens BIGINT,
+            completion_tokens BIGINT, cost_usd DOUBLE, seconds DOUBLE, attempt BIGINT, created_at VARCHAR,
+            position BIGINT);
+        DELETE FROM prompts; DELETE FROM responses; DELETE FROM tallies; DELETE FROM replies;
         DELETE FROM offsets WHERE file IN ('prompts.jsonl', 'responses.jsonl', 'judgements.jsonl');
         DELETE FROM quarantine WHERE file IN ('prompts.jsonl', 'responses.jsonl', 'judgements.jsonl');
     """,

@@ -157,11 +157,7 @@ def opened(
     by_turn = {(model, turns): responses.from_record(record) for model, turns, record in rows}
     replies = {model: tuple(r for (own, _), r in by_turn.items() if own == model) for model in (left, right)}
     keys = [reply.key for reply in by_turn.values()]
-    said = con.execute(
-        "SELECT record FROM judgements WHERE run_id = ? AND list_contains(?::VARCHAR[], response_key) ORDER BY position",
-        [run_id, keys],
-    ).fetchall()
-    read = [judgements.from_record(record) for (record,) in said]
+    read = judgements.of_responses(con, run_id, keys)
     ends = (replies[model][-1] if replies[model] else None for model in (left, right))
     earlier = {model: own[:-1] for model, own in replies.items()}
     return Opened(prompts.from_record(found[0]), *ends, read, earlier)

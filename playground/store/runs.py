@@ -28,7 +28,8 @@ def add_run(con: DuckDBPyConnection, info: RunInfo) -> None:
 
 def has_run(con: DuckDBPyConnection, run_id: str) -> bool:
     """Whether the Run is in the index."""
-    return con.execute("SELECT 1 FROM runs WHERE run_id = ?", [run_id]).fetchone() is not None
+    # All of it: DuckDB takes no table from us while a result is not read to its end.
+    return bool(con.execute("SELECT 1 FROM runs WHERE run_id = ?", [run_id]).fetchall())
 
 
 def run_ids(con: DuckDBPyConnection) -> set[str]:

@@ -177,6 +177,33 @@ def test_a_copied_folder_is_a_run_of_its_own(store: Store, benchmark: Path):
     assert store.read(runs.counts, copy.name) == store.read(runs.counts, benchmark.name)
 
 
+def test_folders_read_in_one_go_are_as_if_each_were_read_alone(store: Store, benchmark: Path, tmp_path: Path):
+    copies = [benchmark.with_name(f"20260101T00000000{n}-aaaaaa") for n in range(3)]
+    for copy in copies:
+        shutil.copytree(benchmark, copy)
+    store.ingest_all()
+    journals = [copy / "judgements.jsonl" for copy in copies]
+    lines = journals[0].read_bytes().splitlines(keepends=True)
+    journals[0].write_bytes(b"".join(reversed(lines)))  # rewritten: its rows go and come again in the same pass
+    journals[1].write_bytes(b"".join((*lines, b"nonsense\n")))  # grown
+    shutil.rmtree(copies[2])
+    store.ingest_all()
+    with Store(tmp_path / "another" / "index.duckdb", tmp_path / "none") as another:
+        for folder in (benchmark, *copies[:2]):
+            another.ingest_run(folder)
+        assert everything(another) == everything(store)
+
+
+def test_so_many_folders_are_read_in_one_go_as_one_transaction_can_bear(runs_folder: Path, monkeypatch):
+    monkeypatch.setattr(ingesting, "_COMMIT_BYTES", 100)
+    folders = [runs_folder / name for name in "abcdef"]
+    for folder, size in zip(folders, (40, 40, 40, 300, 0, 100), strict=True):
+        folder.mkdir(parents=True)
+        (folder / "prompts.jsonl").write_bytes(bytes(size))
+    found = [[folder.name for folder in some] for some in ingesting.together(iter(folders))]
+    assert found == [["a", "b"], ["c"], ["d"], ["e", "f"]]
+
+
 def test_unfinished_and_removed_folders_and_stray_files_are_no_runs(store: Store, runs_folder: Path):
     (runs_folder / ".new-20260101T000000000-aaaaaa").mkdir()
     (runs_folder / "notes.txt").write_text("hello")

@@ -329,11 +329,11 @@ def test_a_disk_that_always_fails_ends_in_one_line_and_not_in_a_loop(store: Stor
 def test_a_rebuild_that_fails_too_ends_in_one_line_and_not_in_another_rebuild(
     store: Store, benchmark: Path, monkeypatch
 ):
-    def fail(con: duckdb.DuckDBPyConnection, path: Path) -> Ingested:
+    def fail(con: duckdb.DuckDBPyConnection, paths: list[Path]) -> None:
         raise duckdb.Error("Corrupt database file")
 
     with monkeypatch.context() as patched:
-        patched.setattr("playground.store.ingest.ingest_folder", fail)
+        patched.setattr("playground.store.ingest.ingest_folders", fail)
         with pytest.raises(StoreUnavailable, match="fails again after a rebuild"):
             store.ingest_all()
     assert store.ingest_all().records == 20
