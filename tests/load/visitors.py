@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 import re
 import subprocess
@@ -74,7 +75,10 @@ class Server:
 def served(home: Path, lanes: int, tokens: int) -> Iterator[Server]:
     """The app with the stub engine, in a process of its own."""
     command = [sys.executable, "-m", "tests.load.stub", str(home), str(lanes), str(tokens)]
-    process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    heaps = {"MALLOC_ARENA_MAX": "2"}  # as `make run` and the images start it
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env={**os.environ, **heaps}
+    )
     try:
         assert process.stdout is not None
         url = process.stdout.readline().strip()
