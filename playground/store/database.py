@@ -166,6 +166,24 @@ class Database:
             self._condition.wait_for(lambda: not self._blocked)
             self._blocked = True
             self._condition.wait_for(lambda: self._cursors == 0)
+        with self._closed():
+            yield
+
+    def let_memory_go(self) -> bool:
+        """Close and open again if nobody holds a cursor just now; says whether it did. Call it after a checkpoint.
+
+        DuckDB keeps what it has written in memory, and some for every small commit, until it reaches its limit.
+        """
+        with self._condition:
+            if self._blocked or self._cursors:
+                return False
+            self._blocked = True
+        with self._closed():
+            return True
+
+    @contextmanager
+    def _closed(self) -> Iterator[None]:
+        """Close, and open again afterwards. For who has blocked new cursors and waited for the others; lets them in again."""
         try:
             if self._root is not None:
                 self._root.close()

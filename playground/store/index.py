@@ -260,6 +260,7 @@ class Store:
                 done += ingested
             if done.records <= _FEW and self._database.log_bytes() >= _MOST_LOG:
                 self._in_cursor(lambda con: con.execute("CHECKPOINT") and None)
+                self._database.let_memory_go()
         except BaseException:
             for path in paths:
                 self._changed(path.name)  # a part of it may have been committed

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import duckdb
@@ -446,3 +447,28 @@ def test_a_long_log_is_written_into_the_file_while_somebody_reads(
         reader.rollback()
     assert 0 < longest < 100_000
     assert store.read(responses.of_run, conversation)[-1].text.startswith("r11")
+
+
+def test_after_a_long_log_the_memory_is_let_go_and_readers_notice_nothing(
+    store: Store, runs_folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(index, "_MOST_LOG", 50_000)
+    log, opened = ChatLog(store, runs_folder), store._database.generation
+    conversation = log.start_conversation({}, {})
+    done, seen = threading.Event(), [0]
+
+    def look() -> None:
+        while not done.is_set():
+            seen.append(len(store.read(responses.of_run, conversation)))
+            done.wait(0.01)
+
+    with ThreadPoolExecutor(2) as readers:
+        looks = [readers.submit(look) for _ in range(2)]
+        for number in range(30):
+            sides = [nouns.response(f"{side}-{number}", text=f"{side}{number}" * 1_000) for side in "lr"]
+            log.add_turn(conversation, nouns.prompt(), *sides)
+        done.set()
+        for each in looks:
+            each.result()
+    assert store._database.generation > opened, "it was never let go"
+    assert len(store.read(responses.of_run, conversation)) == 60 and max(seen) <= 60
