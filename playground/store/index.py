@@ -253,18 +253,22 @@ class Store:
         return done
 
     def _ingest_together(self, paths: Sequence[Path]) -> tuple[Ingested, list[OSError]]:
-        done = Ingested()
+        """What was read of these folders, and the errors of files that cannot be read."""
         try:
             found, unreadable = self._in_cursor(partial(ingest.ingest_folders, paths=paths))
-            for ingested in found.values():
-                done += ingested
+            done = sum(found.values(), Ingested())
             if done.records <= _FEW and self._database.log_bytes() >= _MOST_LOG:
                 self._in_cursor(lambda con: con.execute("CHECKPOINT") and None)
                 self._database.let_memory_go()
-        except BaseException:
+        except BaseException as error:
             for path in paths:
                 self._changed(path.name)  # a part of it may have been committed
-            raise
+            if not isinstance(error, OSError):
+                raise
+            if len(paths) == 1:
+                return Ingested(), [error]
+            apart = [self._ingest_together([path]) for path in paths]  # nothing of the others is in either
+            return sum((done for done, _ in apart), Ingested()), [error for _, errors in apart for error in errors]
         for path, ingested in found.items():
             if ingested.changed:
                 self._changed(path.name)

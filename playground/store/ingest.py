@@ -92,7 +92,8 @@ class _Batch:
 def ingest_folders(con: DuckDBPyConnection, paths: Sequence[Path]) -> tuple[dict[Path, Ingested], list[OSError]]:
     """Bring the index up to the journals of these run folders, in one transaction; a folder that is gone loses its rows.
 
-    Returns what was read of each, and the errors of journals that cannot be read; the others are in all the same.
+    Returns what was read of each, and the errors of journals that cannot be read; the others are in all the same. Raises
+    the OSError of a folder that cannot even be looked at, and then nothing is in.
 
     What a run leaves of a row group of 122,880 rows goes through the log and is packed later, one run after the other:
     runs of 50,000 judgements are read a seventh faster four at a time.
@@ -108,7 +109,10 @@ def together(paths: Iterable[Path]) -> Iterator[list[Path]]:
     """The folders in order, in lists that `ingest_folders` can take at once: one large run, or many small ones."""
     found, held = list[Path](), 0
     for path in paths:
-        size = sum(journal.stat().st_size for journal in path.glob("*.jsonl"))
+        size = 0
+        for journal in path.glob("*.jsonl"):
+            with suppress(OSError):  # told of when it is read
+                size += journal.stat().st_size
         if found and held + size > _COMMIT_BYTES:
             yield found
             found, held = [], 0

@@ -22,9 +22,8 @@ import torch
 NAMES = ("bgmv_shrink", "bgmv_expand", "bgmv_expand_slice")
 LAYER = "add_lora_linear"
 MOST_COLUMNS = 128  # adapters x rank that all tokens are taken through; beyond it only the batch's own adapters
-Adapters = tuple[
-    torch.Tensor, list[torch.Tensor], list[int]
-]  # A of all projections, B of each, whose their columns are
+# A of all projections, B of each, and in which places the adapters are that their columns belong to.
+Adapters = tuple[torch.Tensor, list[torch.Tensor], list[int]]
 _last: tuple[torch.Tensor, list[tuple[int, torch.Tensor]]] = (torch.empty(0, dtype=torch.long), [])
 _shares: dict[tuple[object, ...], torch.Tensor] = {}  # which columns are whose in _last, see share_of
 # By the layer's first stack, which is kept so that no other gets its id: when its stacks were written, and their adapters.

@@ -225,6 +225,21 @@ def test_one_unreadable_folder_does_not_keep_the_others_out(store: Store, benchm
     assert "prompts.jsonl cannot be read" in caplog.text
 
 
+def test_a_folder_that_was_read_and_can_no_longer_be_looked_at_does_not_either(
+    store: Store, benchmark: Path, runs_folder: Path, caplog
+):
+    store.ingest_all()
+    (benchmark / "prompts.jsonl").unlink()
+    (benchmark / "prompts.jsonl").mkdir()
+    with create_run(runs_folder, "benchmark", {}, {}) as run:
+        run.record_response(nouns.response())
+    assert store.ingest_all().records == 1
+    assert store.read(runs.counts, run.path.name)["responses"] == 1
+    assert "prompts.jsonl cannot be read: Is a directory" in caplog.text
+    with pytest.raises(UnreadableJournal, match="Is a directory"):
+        store.ingest_run(benchmark)
+
+
 # ---------------------------------------------------------------------------------------------- damage
 
 
