@@ -187,7 +187,8 @@ def stream_turn(
     began = time.monotonic()
     interval = 1 / updates_per_second
     due = 0.0  # when the next update is
-    fresh: set[Side] = set()  # sides with something that has not been shown
+    unshown: float | None = None  # since when something waits to be shown
+    wrote: dict[Side, float] = {}  # when each side came last
     recancelled: set[Side] = set()
     with closing(_closable(engine.stream(requests))) as chunks:
         for chunk in chunks:
@@ -202,24 +203,24 @@ def stream_turn(
             state.thinking, state.text = told.thinking, told.text
             state.tokens, state.identity, state.seconds = chunk.tokens, chunk.identity, elapsed
             state.finish = chunk.finish or state.finish
-            fresh.add(side)
+            wrote[side] = elapsed
+            unshown = elapsed if unshown is None else unshown
             # A Stop pressed before the engine knew the request was ignored there; say it again, once.
             for stopped in running.stopped - recancelled:
                 recancelled.add(stopped)
                 engine.cancel(running.ids[stopped])
-            if first or chunk.finish or _due(elapsed - due, fresh, live, interval):
+            # One step of a batch writes both sides, a moment apart: the second of them shows both. Nobody waits long for
+            # a side that writes in a time of its own, and not at all for one that has fallen silent.
+            silent = [elapsed - at for other, at in wrote.items() if not live[other].finish]
+            awaited = any(interval / 2 <= seconds < 2 * interval for seconds in silent)
+            step = not awaited or elapsed - unshown > 1.5 * interval
+            if first or chunk.finish or (step and elapsed >= due):
                 if elapsed >= due:
                     # One update may come early: text that comes as often as updates do would else wait for the next one
                     # whenever it is a little late.
                     due = max(due, elapsed - interval) + interval
-                fresh.clear()
+                unshown = None
                 yield live
-
-
-def _due(late: float, fresh: set[Side], live: Live, interval: float) -> bool:
-    """Whether to show what has come. One step of a batch writes both sides, so the second is waited for, but not for long."""
-    writing = {side for side in SIDES if live[side].finish is None}
-    return late >= 0 and (fresh >= writing or late >= interval)
 
 
 def _closable(chunks: Iterator[Any]) -> Any:
