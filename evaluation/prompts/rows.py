@@ -20,6 +20,8 @@ from evaluation.types import Category, Label, Message, Prompt, Response, content
 PLACEHOLDER = "[INSERT PROMPT HERE]"  # GPTFuzzer's templates
 STATEMENT_MODEL = "statement"  # "answers" that no model gave: texts with labels of their own
 UNSTATED = "unstated"  # the file does not say who gave its labels
+# Names in `Prompt.extra` that this reader and those who use a suite give a meaning to.
+_MEANT = frozenset({"choices", "answer_index", "stem", "placeholder", "conversation"})
 _META_PART = re.compile(r"""['"](risk-area|harm-type|specific-harm)['"]\s*:\s*['"]([^'"]*)['"]""")
 
 
@@ -247,7 +249,10 @@ class RowReader:
         return self._asked.setdefault(turns, key) if answered else key
 
     def _unknown(self, row: Row) -> dict[str, Any]:
-        """The columns that no field took, as they are; of a nested column only the parts not taken."""
+        """The columns that no field took, as they are; of a nested column only the parts not taken.
+
+        A column that has the name of something `extra` means gets another.
+        """
         used = self.columns.used()
         kept = {}
         for name, value in row.values.items():
@@ -258,7 +263,7 @@ class RowReader:
                 value = {key: part for key, part in value.items() if key not in parts}
                 if not value:
                     continue
-            kept[str(name)] = value
+            kept[f"{name}_column" if name in _MEANT else str(name)] = value
         return kept
 
     def _category(self, row: Row) -> Category | None:

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from evaluation.errors import ImportRejected
 from evaluation.prompts.columns import FIELDS, parse_mapping
 from evaluation.prompts.imports import read_prompts
+from evaluation.prompts.suites import load_suite, save_imported
 from evaluation.types import Category
 
 
@@ -82,3 +83,11 @@ def test_unknown_columns_are_kept_as_they_are(tmp_path):
     row = {"question": "問い", "focus": "", "n": 3, "tags": ["a", {"b": None}]}
     (prompt,) = read_prompts(jsonl(tmp_path / "a.jsonl", row), "set").prompts
     assert prompt.extra == {"focus": "", "n": 3, "tags": ["a", {"b": None}]}
+
+@pytest.mark.parametrize("name", ["choices", "answer_index", "stem", "placeholder", "conversation"])
+def test_a_column_named_like_what_the_app_itself_keeps_of_a_row_means_nothing_to_it(tmp_path, name):
+    file = jsonl(tmp_path / "a.jsonl", {"question": "1+1は？", name: "x" * 30}, {"question": "2+2は？", name: ""})
+    save_imported(read_prompts(file, "s", {"question": "question"}), tmp_path)
+    prompts = load_suite("s", tmp_path).prompts
+    assert [prompt.question for prompt in prompts] == ["1+1は？", "2+2は？"]
+    assert prompts[0].extra == {f"{name}_column": "x" * 30}
