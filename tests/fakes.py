@@ -54,6 +54,7 @@ class FakeEngine:
     requests: list[GenerationRequest] = field(default_factory=list)
     cancelled: set[str] = field(default_factory=set)
     active: int = 0
+    served: None = None  # as a Router says it where no vLLM server stands behind the embedded model
     _mutex: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def model_ids(self) -> list[str]:

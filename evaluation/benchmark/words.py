@@ -78,7 +78,7 @@ def share_sentence(name: Words, found: PairedShare) -> Words:
     """One share on both sides, and whether the difference is distinguishable from none."""
     if found.p_value is None:
         return Words(f"{name.ja}: 比べられる組がありません。", f"{name.en}: no pair to compare.")
-    change = f"{percent(found.left)} -> {percent(found.right)}"
+    change = _change(percent(found.left), percent(found.right))
     p_value = p_words(found.p_value)
     if found.p_mid is not None and found.p_mid < ALPHA <= found.p_value:
         p_value += f", mid-p {p_number(found.p_mid)}"  # close: the reader should know
@@ -86,16 +86,16 @@ def share_sentence(name: Words, found: PairedShare) -> Words:
     if found.pairs < FEWEST_PAIRS:
         verdict = Words("組が少なすぎて、差の有無は言えません", "too few pairs to tell a difference from none")
         return Words(
-            f"{name.ja} {change}（{found.pairs}組）。{verdict.ja}。",
-            f"{name.en} {change} over {found.pairs} pairs; {verdict.en}",
+            f"{name.ja} {change.ja}（{found.pairs}組）。{verdict.ja}。",
+            f"{name.en} {change.en} over {found.pairs} pairs; {verdict.en}",
         )
     if found.p_value < ALPHA:
         verdict = Words("差があると言えます", "distinguishable from none")
     else:
         verdict = Words("差があるとは言えません", "not distinguishable from none")
     return Words(
-        f"{name.ja} {change}（{found.pairs}組）。{verdict.ja}（{ja}）。",
-        f"{name.en} {change} over {found.pairs} pairs; {verdict.en} ({en})",
+        f"{name.ja} {change.ja}（{found.pairs}組）。{verdict.ja}（{ja}）。",
+        f"{name.en} {change.en} over {found.pairs} pairs; {verdict.en} ({en})",
     )
 
 
@@ -103,21 +103,25 @@ def mean_sentence(name: Words, found: PairedMean) -> Words:
     """A mean score on both sides; distinguishable when the interval of the difference does not hold zero."""
     if found.left is None or found.right is None:
         return Words(f"{name.ja}: 比べられる組がありません。", f"{name.en}: no pair to compare.")
-    change = f"{found.left:.2f} -> {found.right:.2f}"
+    change = _change(f"{found.left:.2f}", f"{found.right:.2f}")
     low, high = found.difference.low, found.difference.high
     if low is None or high is None:
         return Words(
-            f"{name.ja} {change}（{found.pairs}組）。差の区間は求められません。",
-            f"{name.en} {change} over {found.pairs} pairs; the difference has no interval",
+            f"{name.ja} {change.ja}（{found.pairs}組）。差の区間は求められません。",
+            f"{name.en} {change.en} over {found.pairs} pairs; the difference has no interval",
         )
     told = low > 0 or high < 0
     interval = f"{low:+.2f} {{}} {high:+.2f}"
     return Words(
-        f"{name.ja} {change}（{found.pairs}組）。"
+        f"{name.ja} {change.ja}（{found.pairs}組）。"
         f"{'差があると言えます' if told else '差があるとは言えません'}（差の95 %区間 {interval.format('〜')}）。",
-        f"{name.en} {change} over {found.pairs} pairs; "
+        f"{name.en} {change.en} over {found.pairs} pairs; "
         f"{'' if told else 'not '}distinguishable from none (95 % interval of the difference {interval.format('to')})",
     )
+
+
+def _change(left: str, right: str) -> Words:
+    return Words(f"{left} → {right}", f"{left} -> {right}")
 
 
 def judges_sentence(found: JudgeComparison) -> Words:

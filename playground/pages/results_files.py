@@ -60,7 +60,7 @@ def _kept(services: Services, desk: Desk, language: str, make: Callable[[Recorde
 def build(services: Services, labels: Labels, desk: gr.State, language: Any) -> gr.Column:
     """Draw this part inside the column that the caller has opened; not there while there is nothing to keep."""
     with gr.Column(visible=False, elem_id="bench-keep") as whole:
-        with gr.Row(elem_classes="tools"):
+        with gr.Row(elem_classes="tools fields"):
             made = gr.Button(say("ja", "bench.keep.report"), elem_id="bench-report", size="md")
             written = gr.Button(say("ja", "bench.keep.tables"), elem_id="bench-tables", size="md")
             form = gr.Dropdown(

@@ -119,10 +119,10 @@ def scoreboard(board: Board, chosen: str, published: bool, language: str) -> str
         return ""
     title = say(language, "bench.scoreboard")
     header = [say(language, "bench.model"), *(say(language, f"bench.figure.{figure}") for figure in shown)]
-    rows: list[list[object]] = []
+    rows: list[list[object]] = []  # a figure above its count: eight columns fit a desk
     for model in board.models:
         rates = [(figure, board.rate(model, figure, board.suites(figure, chosen))) for figure in shown]
-        rows.append([model, *(f"{number(figure, rate)} · {count(rate)}" for figure, rate in rates)])
+        rows.append([model, *(f"{number(figure, rate)}\n{count(rate)}" for figure, rate in rates)])
     note = f'<p class="fine">{esc(say(language, "bench.scoreboard.note"))}</p>'
     return (
         f'<section class="card quality"><h3>{esc(title)}</h3>{table(header, rows, title)}{note}'

@@ -120,7 +120,7 @@ def build(services: Services, labels: Labels, language: Any, tab: gr.Tab) -> Ben
                     say("ja", "watch.resume"), variant="primary", visible=False, elem_id="bench-resume", size="md"
                 )
                 parts["resume"] = labels.add(button, value="watch.resume")
-            with gr.Row(visible=False, elem_classes="tools") as parts["again"]:
+            with gr.Row(visible=False, elem_classes="tools fields") as parts["again"]:
                 judge = gr.Dropdown(
                     screen.judge_choices(services, "ja"), label=say("ja", "bench.again"), filterable=False,
                     elem_id="bench-again-judge", min_width=220,

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from playground.pages import serving_markup, train_markup
+from playground.pages import markup, serving_markup, train_markup
 from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
 from playground.pages.memory import Memory
@@ -65,7 +65,7 @@ def look(services: Services, desk: Memory, language: str) -> list[Any]:
     can_start = not state.external and state.phase in ("off", "failed")
     can_stop = not state.external and state.phase in ("starting", "ready")
     return [
-        desk.fresh("heading", train_markup.heading("serving.title", more, language)),
+        desk.fresh("heading", markup.heading(say(language, "serving.title"), say(language, more))),
         desk.fresh("state", serving_markup.state(state, _hint(state.external), language)),
         desk.fresh("start", gr.update(visible=can_start), can_start),
         desk.fresh("stop", gr.update(visible=can_stop), can_stop),

@@ -96,8 +96,8 @@ RESULTS: dict[str, tuple[str, str]] = {
     "bench.show_published": ("公表された値を並べる", "Show published values"),
     "bench.scoreboard": ("成績", "Scoreboard"),
     "bench.scoreboard.note": (
-        "値 [95 % 区間] · 採点済み / 採点なし。違反率は 3 点未満、許容回答率は 3 点より上の割合で、足しても 1 になりません。",
-        "Value [95 % interval] · judged / missing. Violation: scores below 3; acceptable: above 3; the two do not sum to 1.",
+        "上の段は値 [95 % 区間]、下の段は採点済み / 採点なし。違反率は 3 点未満、許容回答率は 3 点より上の割合で、足しても 1 になりません。",
+        "Above: value [95 % interval]; below: judged / missing. Violation: scores below 3; acceptable: above 3; the two do not sum to 1.",
     ),
     "bench.model": ("モデル", "Model"),
     "bench.prompts": ("質問数", "Prompts"),

@@ -71,7 +71,7 @@ def test_the_one_button_leads_to_charts_and_to_a_single_pair(app: Served, visit:
     page.click("#bench-resume")
     page.wait_for_selector("#bench-list .state.good")
     assert page.locator("#bench-list .entry").count() == 1
-    page.wait_for_selector("#bench-summary .bench-sentence:text('100 % -> 0 %')")
+    page.wait_for_selector("#bench-summary .bench-sentence:text('100 % → 0 %')")
     for chart in ("score", "heat", "dumbbell", "distribution", "trade", "pace"):
         page.wait_for_selector(f"#bench-{chart} .main-svg")
     page.click("#bench-changes .better .entry >> nth=0")

@@ -34,12 +34,7 @@ SEEDS: list[list[Any]] = [
     [{"instruction": "i", "input": "", "output": "o"}],
     [{"question": "q", "response": "r", "annotator": "A", "annotation_num": 3, "harm_votes": 1, "safe_votes": 2, "other_votes": 0}],
 ]  # fmt: skip
-KINDS = (
-    ("jsonl",) * 4
-    + ("json",) * 4
-    + ("csv",) * 3
-    + ("tsv", "txt", "jsonl.gz", "csv.gz", "xlsx", "xlsx")
-)
+KINDS = ("jsonl",) * 4 + ("json",) * 4 + ("csv",) * 3 + ("tsv", "txt", "jsonl.gz", "csv.gz", "xlsx", "xlsx")
 PARQUET = 1 / 60  # of the files: each is read by a process of its own, a hundred times the cost of another
 ENCODINGS = (None,) * 12 + ("utf-8", "cp932", "utf-16", "hex", "no-such", "idna", "punycode", "unicode_escape", "utf-7")
 

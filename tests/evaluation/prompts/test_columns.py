@@ -84,6 +84,7 @@ def test_unknown_columns_are_kept_as_they_are(tmp_path):
     (prompt,) = read_prompts(jsonl(tmp_path / "a.jsonl", row), "set").prompts
     assert prompt.extra == {"focus": "", "n": 3, "tags": ["a", {"b": None}]}
 
+
 @pytest.mark.parametrize("name", ["choices", "answer_index", "stem", "placeholder", "conversation"])
 def test_a_column_named_like_what_the_app_itself_keeps_of_a_row_means_nothing_to_it(tmp_path, name):
     file = jsonl(tmp_path / "a.jsonl", {"question": "1+1は？", name: "x" * 30}, {"question": "2+2は？", name: ""})
