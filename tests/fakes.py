@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from evaluation.errors import ModelUnavailable, PromptTooLong
 from evaluation.judge.protocol import Exchange, not_judgeable, without_verdict
@@ -59,6 +59,10 @@ class FakeEngine:
 
     def model_ids(self) -> list[str]:
         return list(self.replies)
+
+    def pooled_states(self, *_: object) -> Any:
+        """What the embedded judge reads with; it is made wherever judging is forecast, and asked only to judge."""
+        raise AssertionError("there is no model here to read with")
 
     def identity(self, model: str) -> ModelIdentity:
         if model not in self.replies:

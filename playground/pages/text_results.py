@@ -45,11 +45,11 @@ RESULTS: dict[str, tuple[str, str]] = {
     "bench.rejudging": ("再採点を順番待ちに入れました。", "The new judging is in the queue."),
     "bench.forecast": (
         "{prompts:,} 問 × {models} モデル × {attempts} 回 = {responses:,} 件の回答。",
-        "{prompts:,} prompts x {models} models x {attempts} attempts = {responses:,} responses.",
+        "{prompts:,} prompts x {models} models x {attempts} each = {responses:,} responses.",
     ),
     "bench.forecast.turns": (
         "{prompts:,} 問(続きの質問を含め {turns:,} 発話) × {models} モデル × {attempts} 回 = {responses:,} 件の回答。",
-        "{prompts:,} prompts of {turns:,} turns in all x {models} models x {attempts} attempts = {responses:,} responses.",
+        "{prompts:,} prompts of {turns:,} turns in all x {models} models x {attempts} each = {responses:,} responses.",
     ),
     "bench.forecast.verdicts": ("採点 {verdicts:,} 件。", "{verdicts:,} verdicts."),
     "bench.forecast.calls": (
