@@ -10,6 +10,7 @@ files and the lock, never from anybody's memory.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import secrets
@@ -317,6 +318,7 @@ def read_run(path: Path) -> RunInfo:
     file = path / "run.json"
     try:
         info = parse_run(file.read_bytes())
+        json.dumps((info.settings, info.identities), allow_nan=False)  # what is made of NaN could not be written
     except OSError as error:
         raise RunUnreadable(f"{file} cannot be read: {error.strerror}. Check the folder's name and rights.") from None
     except ValueError as error:

@@ -107,6 +107,12 @@ def test_settings_about_tokens_of_text_are_no_secret(tmp_path: Path, name: str):
         pytest.param("{", "damaged", id="torn"),
         pytest.param("[]", "damaged", id="another shape"),
         pytest.param('{"kind": "party"}', "damaged", id="unknown kind"),
+        pytest.param(
+            '{"run_id": "r", "kind": "chat", "created_at": "2026-01-01T00:00:00Z", "settings": {"a": [NaN]}, '
+            '"identities": {}, "versions": {}, "seed": null, "schema_version": 1}',
+            "damaged.*not JSON",
+            id="a number that is none",
+        ),
     ],
 )
 def test_a_folder_without_a_whole_run_json_is_refused_in_one_line(tmp_path: Path, content: str | None, said: str):
