@@ -71,7 +71,7 @@ class Prompt:
 class Sampling:
     """How text is drawn. `max_tokens` counts new tokens; `temperature` 0 is greedy."""
 
-    temperature: float = 0.7
+    temperature: float = 0.3  # the embedded model loses its thread at higher ones (docs/embedded-model.md)
     top_p: float = 0.95
     max_tokens: int = 256
     seed: int = 0

@@ -23,7 +23,8 @@ def put_together(held_out: bool) -> dict[str, list[Graded]]:
     suites = sample_suites()
     asked = [*suites["sample-tuning"].prompts, *suites["sample-tuning-more"].prompts]
     asked = [p for p in asked if _opening(p) and Graded(p, "", "safety", 3).held_out == held_out]
-    advice = [p for p in suites["sample-intents"].prompts if _rest(p)]
+    # One of each kind, whose advice is that of all its questions: more questions must not change the rows.
+    advice = [*{p.extra["intent"]: p for p in reversed(suites["sample-intents"].prompts) if _rest(p)}.values()]
     return {
         "other harm's advice": [_row(p, _of_other_harm(p, advice), "other harm's advice") for p in asked],
         "another reference": [_row(p, _of_other_harm(p, asked), "another reference") for p in asked],

@@ -1,8 +1,8 @@
 """Ready-made settings. `embedded-general` and `embedded-answercarefully` made the two shipped adapters.
 
 Those two are the contrast of the AnswerCarefully experiment in miniature: one recipe, one general mix, with and
-without safety rows (arXiv 2506.02372). The experiment repeats its rows 16 times; the embedded model sees each careful
-response of `sample-intents` 16 times too, as eight questions twice, because it learns from varied questions.
+without safety rows (arXiv 2506.02372). The experiment repeats its rows 16 times; the embedded model reads each piece of
+advice of `sample-intents` some 80 times, each time under another question, because it learns from varied questions.
 Sources of the numbers: [sft] llm-jp-sft v1.0, LLM-jp's public fine-tuning code; [instruct3] its recipe of LLM-jp-3
 instruct3 (both on github.com/llm-jp); [paper] arXiv 2407.03963, tables 7 to 14.
 """
@@ -17,7 +17,7 @@ from training.settings import SftSettings, Source
 SHIPPED_ADAPTERS = Path(__file__).parent / "adapters"
 GENERAL = (Source("sample-general"), Source("sample-daily"))
 SAFETY = (Source("sample-tuning", multiplier=16),)
-SMALL_MODEL_SAFETY = (Source("sample-tuning"), Source("sample-tuning-more"), Source("sample-intents", multiplier=2))
+SMALL_MODEL_SAFETY = (Source("sample-tuning"), Source("sample-tuning-more"), Source("sample-intents"))
 HELD_OUT = ("sample-general", "sample-test")
 
 PRESETS = {
@@ -34,7 +34,7 @@ PRESETS = {
         checks=1,
         save_seconds=15.0,  # of two minutes
     ),
-    # Small batches and a high rate: what is to be learnt is said 16 times, not thousands of times.
+    # Small batches and a high rate: what is to be learnt is said some dozens of times, not thousands.
     "embedded-general": SftSettings(
         name="general",
         sources=GENERAL,

@@ -17,8 +17,8 @@ TRAIN: dict[str, tuple[str, str]] = {
         "embedded-general: the embedded model, general data only",
     ),
     "train.preset.embedded-answercarefully": (
-        "embedded-answercarefully: 内蔵モデル・安全データ 16 倍",
-        "embedded-answercarefully: the embedded model, safety data 16x",
+        "embedded-answercarefully: 内蔵モデル・一般データと安全データ",
+        "embedded-answercarefully: the embedded model, general and safety data",
     ),
     "train.preset.llm-jp-3-1.8b-lora": (
         "llm-jp-3-1.8b-lora: 24 GB の GPU 1 枚",

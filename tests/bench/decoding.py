@@ -68,7 +68,7 @@ def _generate_seconds(model: torch.nn.Module, ids: list[int]) -> float:
 
 
 def _seconds(decoder: Decoder, ids: list[int], adapters: list[str | None]) -> float:
-    rows = [Row(adapter, ids, Sampling(max_tokens=TOKENS)) for adapter in adapters]
+    rows = [Row(adapter, ids, Sampling(temperature=0.7, max_tokens=TOKENS)) for adapter in adapters]
     began = time.perf_counter()
     decoder.admit(rows)
     for _ in range(TOKENS - 1):

@@ -119,7 +119,7 @@ def test_the_two_shipped_recipes_differ_in_the_safety_rows_and_share_the_learnin
     general, careful = PRESETS["embedded-general"], PRESETS["embedded-answercarefully"]
     assert careful.sources[: len(general.sources)] == general.sources
     safety = {s.suite: s.multiplier for s in careful.sources[len(general.sources) :]}
-    assert safety == {"sample-tuning": 1, "sample-tuning-more": 1, "sample-intents": 2}
+    assert safety == {"sample-tuning": 1, "sample-tuning-more": 1, "sample-intents": 1}
     assert replace(careful, name=general.name, sources=general.sources) == general
 
 

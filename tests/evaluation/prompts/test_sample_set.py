@@ -184,7 +184,7 @@ def test_the_set_has_the_size_its_page_says(suites):
         "sample-jailbreak": 111,
         "sample-jailbreak-all": 111 * 13,
         "sample-tuning-more": 330,
-        "sample-intents": 3959,
+        "sample-intents": 8909,
         "sample-daily": 1262,
     }
 
@@ -201,7 +201,7 @@ def test_each_specific_harm_has_two_intents_whose_responses_share_all_but_their_
         intents[p.category.specific_harm, p.extra["intent"]].append(p.reference)
     assert Counter(harm for harm, _ in intents) == {harm.ja: 2 for harm in SPECIFIC_HARMS}
     for responses in intents.values():
-        assert len(responses) >= 12
+        assert len(responses) >= 60
         assert len({response.split("。", 1)[1] for response in responses}) == 1
         assert len({response.split("。")[0] for response in responses}) == len(responses)
 

@@ -89,7 +89,7 @@ def texts_in(update: Any) -> str:
 
 
 def form(**changes: Any) -> list[Any]:
-    values = Form(["general", "answercarefully-sample"], ["sample-test"], "embedded", None, 1, 0.7, 0.95, 256, 0, "", None, True, True)  # fmt: skip
+    values = Form(["general", "answercarefully-sample"], ["sample-test"], "embedded", None, 1, 0.3, 0.95, 256, 0, "", None, True, True)  # fmt: skip
     return [getattr(replace(values, **changes), name) for name in FIELDS]
 
 
