@@ -72,9 +72,12 @@ def test_the_multiplier_is_a_usual_one_or_ones_own_for_every_safety_suite():
     }  # fmt: skip
 
 
-def test_a_preset_may_repeat_its_safety_suites_differently():
+def test_a_preset_may_repeat_its_safety_suites_differently(monkeypatch: pytest.MonkeyPatch):
+    careful = PRESETS["embedded-answercarefully"]
+    mixed = replace(careful, sources=(*careful.sources[:-1], replace(careful.sources[-1], multiplier=2)))
+    monkeypatch.setitem(PRESETS, "embedded-answercarefully", mixed)
     form = form_of("embedded-answercarefully")
-    said = {source.suite: source.multiplier for source in PRESETS["embedded-answercarefully"].sources}
+    said = {source.suite: source.multiplier for source in mixed.sources}
     assert form.multiplier == AS_PRESET and multipliers(form) == said
     assert multipliers(replace(form, safety=[*form.safety, "mine"]))["mine"] == 1
     assert {multipliers(replace(form, multiplier=4))[suite] for suite in form.safety} == {4}
