@@ -324,9 +324,8 @@ def read_run(path: Path) -> RunInfo:
     except ValueError as error:
         raise RunUnreadable(f"{file} is damaged ({error}). Restore it or remove the folder.") from None
     if info.schema_version > SCHEMA_VERSION:
-        raise RunUnreadable(
-            f"{file} has schema version {info.schema_version}, newer than {SCHEMA_VERSION}. Update this program."
-        )
+        version = info.schema_version if info.schema_version < 1_000_000 else "of over six digits"
+        raise RunUnreadable(f"{file} has schema version {version}, newer than {SCHEMA_VERSION}. Update this program.")
     return info
 
 

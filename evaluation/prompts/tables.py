@@ -45,7 +45,7 @@ ROW_LISTS = (
 MAX_DEPTH = 50
 MAX_COLUMNS = 2_000  # the widest set we know of has a hundred
 MAX_CELLS = 5_000_000  # of a workbook's sheet, empty ones included: a far cell makes a small file span billions
-MAX_ROWS = 5_000_000  # of a Parquet file: a run of equal values takes no room, whatever its length
+MAX_ROWS = 1_000_000  # some twenty seconds of reading; in a packed file, rows that are alike take no room, however many
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,8 @@ def read_table(path: Path, encoding: str | None = None, header: Iterable[str] = 
             table.warnings.append(f"The file was read as {found.upper()}; if characters look wrong, name its encoding.")
     if not table.rows:
         raise refusal(path, None, "there are no rows under the header; give a file with at least one question.")
+    if len(table.rows) > MAX_ROWS:
+        raise refusal(path, None, f"it has {len(table.rows):,} rows, and {MAX_ROWS:,} are the most; split it.")
     if len(table.columns) > MAX_COLUMNS:
         raise refusal(
             path, None, f"it has {len(table.columns):,} columns, and {MAX_COLUMNS:,} are the most; leave some out."

@@ -123,10 +123,11 @@ def test_a_folder_without_a_whole_run_json_is_refused_in_one_line(tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
-def test_a_run_of_a_newer_version_asks_for_an_update(folder: Path):
+@pytest.mark.parametrize(("version", "said"), [(99, "99"), (10**2000, "of over six digits")])
+def test_a_run_of_a_newer_version_asks_for_an_update(folder: Path, version: int, said: str):
     document = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**document, "schema_version": 99}))
-    with pytest.raises(RunUnreadable, match=r"99, newer than 1\. Update"):
+    (folder / "run.json").write_text(json.dumps({**document, "schema_version": version}))
+    with pytest.raises(RunUnreadable, match=rf"{said}, newer than 1\. Update"):
         read_run(folder)
 
 

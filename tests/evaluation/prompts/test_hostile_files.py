@@ -13,6 +13,7 @@ import pyarrow.parquet
 import pytest
 
 from evaluation.errors import ImportRejected
+from evaluation.prompts import tables
 from evaluation.prompts.imports import read_prompts
 from evaluation.prompts.tables import MAX_CELLS, MAX_COLUMNS, MAX_FILE_BYTES, MAX_ROWS
 from tests.evaluation.prompts.files_for_tests import jsonl, text, xlsx
@@ -78,6 +79,13 @@ def test_a_cell_very_far_down_is_refused_or_read_without_the_rows_between(tmp_pa
 def test_what_a_sheet_says_of_its_own_size_is_not_believed(tmp_path: Path):
     wide = with_sheet(tmp_path / "wide.xlsx", b'ref="A1:B2"', b'ref="A1:XFD1048576"')
     assert [prompt.reference for prompt in read_prompts(wide, "set").prompts] == ["答え"]
+
+
+def test_more_rows_than_can_be_read_in_a_while_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(tables, "MAX_ROWS", 3)
+    rows = [{"question": f"q{n}"} for n in range(4)]
+    assert "4 rows, and 3 are the most" in refused(jsonl(tmp_path / "a.jsonl", *rows))
+    assert len(read_prompts(jsonl(tmp_path / "b.jsonl", *rows[:3]), "set").prompts) == 3
 
 
 @pytest.mark.parametrize("rows", [1, 3])
