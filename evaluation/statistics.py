@@ -77,8 +77,11 @@ def clustered_share(hits: Sequence[int], of: Sequence[int]) -> Interval:
     if clusters < 2:
         return Interval(share)
     # Without spread there is nothing to learn from: then every further Response to a Prompt counts as no news.
-    spread = 0 < share < 1
-    effective = min(total, share * (1 - share) / _ratio_variance(inside, size)) if spread else float(clusters)
+    if 0 < share < 1:
+        variance = _ratio_variance(inside, size)  # 0 where every Prompt has the same share, as one of two each
+        effective = min(total, share * (1 - share) / variance) if variance > 0 else total
+    else:
+        effective = float(clusters)
     effective *= float(stats.norm.ppf((1 + LEVEL) / 2) / stats.t.ppf((1 + LEVEL) / 2, clusters - 1)) ** 2
     low, high = proportion_confint(share * effective, effective, alpha=1 - LEVEL, method="wilson")
     return Interval(share, float(low), float(high))

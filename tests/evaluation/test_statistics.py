@@ -84,6 +84,13 @@ def test_a_share_of_none_or_all_is_no_surer_than_one_response_a_prompt_would_mak
     assert found.high - found.low >= alone.high - alone.low
 
 
+def test_prompts_that_all_have_the_same_share_have_an_interval_no_narrower_than_that_of_independent_responses():
+    for hits, of in (([1, 1], [2, 2]), ([1] * 30, [2] * 30), ([1, 2, 3], [2, 4, 6])):
+        found, naive = statistics.clustered_share(hits, of), statistics.wilson(sum(hits), sum(of))
+        assert found.value == 0.5
+        assert found.low <= naive.low < naive.high <= found.high
+
+
 def test_a_prompt_without_a_judged_response_is_not_part_of_a_share_or_mean():
     assert statistics.clustered_share([2, 0, 1], [2, 0, 2]) == statistics.clustered_share([2, 1], [2, 2])
     assert statistics.clustered_mean([9, 0, 4], [2, 0, 1]) == statistics.clustered_mean([9, 4], [2, 1])
