@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 from evaluation.errors import ImportRejected
 from evaluation.judge.protocol import Exchange, now, refuse_other_scales, without_verdict
-from evaluation.prompts.columns import NAMES, listed, normal
+from evaluation.prompts.columns import NAMES, as_text, listed, normal
 from evaluation.prompts.files import refusal, shown
 from evaluation.prompts.tables import Row, read_table
 from evaluation.types import SCORES, Judgement, Missing, Response, Scale, content_key, judgement_key
@@ -158,7 +158,7 @@ def _join(
     """(what rows are found by, the key of a row, the key of an exchange)."""
 
     def cell(row: Row, name: str) -> str:
-        return str("" if row.values.get(name) is None else row.values[name]).strip()
+        return as_text(row.values.get(name)).strip()  # as an import reads it: pandas writes ids beside a gap as 1.0
 
     if (key := named(*RESPONSE_KEYS)) is not None:
         return "response_key", lambda row: cell(row, key), lambda e: e.response.key

@@ -42,6 +42,11 @@ def test_rows_find_their_responses_in_any_order(tmp_path: Path, text: str):
     assert given(scores(tmp_path, text), exchange(0), exchange(1)) == [2, 4]
 
 
+def test_whole_numbers_as_ids_are_found_as_the_import_filed_them(tmp_path: Path):
+    lines = '{"id": 1.0, "score": 4}\n{"id": 0, "score": 2}\n'
+    assert given(scores(tmp_path, lines, "gpt.jsonl"), exchange(0, "0"), exchange(1, "1")) == [2, 4]
+
+
 def test_what_has_no_row_was_not_judged(tmp_path: Path):
     judge = scores(tmp_path, "response_key,score\nr0,2\n")
     assert given(judge, exchange(0), exchange(1)) == [2, "not_run"]
