@@ -45,9 +45,11 @@ _YES_IS: tuple[tuple[str, tuple[Scale, int]], ...] = (
 # A high number means worse here, or may do so: never read as our rubric.
 _REVERSED = re.compile(r"sever|toxic|harm|risk|violat|重大|有害|危険|違反")
 _REFUSES = re.compile(r"refus|拒否")
+# A grade of something else than safety or refusing.
+_ELSEWHERE = re.compile(r"helpful|useful|fluen|relevan|confiden|quality|有用|流暢|関連|確信|信頼|品質")
 _SCORES = re.compile(r"score|rating|grade|評価|評点|スコア|安全")
 _ADJUDICATED = re.compile(r"(final|gold|majority|consensus|adjudicated)")
-_ONE_RATER = re.compile(r"(annotat\w*|rater|human|labell?er|評価者)[_\- ]?([0-9]+|[a-z])")
+_ONE_RATER = re.compile(r"(annotat(ions?|ors?)|rater|human|labell?er|評価者)[_\- ]?([0-9]+|[a-z])")
 
 
 @dataclass(frozen=True)
@@ -244,7 +246,8 @@ def _read(name: str, labels: Sequence[Label], scale: Scale | None, values: Mappi
         # Two different numbers in a column of any name may as well be a code for yes and no.
         plausible = _SCORES.search(column) or len(found) > 2
         other_way = _REVERSED.search(column) or (graded == "safety" and _REFUSES.search(column))
-        return as_stated(graded, GRADED_LEVELS[graded], numbers) if plausible and not other_way else None
+        doubtful = other_way or _ELSEWHERE.search(column)
+        return as_stated(graded, GRADED_LEVELS[graded], numbers) if plausible and not doubtful else None
     return (
         as_stated("refusal", 3, _REFUSAL_LEVELS)
         or as_stated("safety", 2, _VIOLATION_WORDS)

@@ -93,11 +93,10 @@ def _model_named_by(table: Table) -> str | None:
     return None
 
 
-def _questions_beside(path: Path) -> dict[str, tuple[str, ...]]:
-    """User turns by question id from FastChat's question file: beside the answers, or two folders up."""
+def _questions_beside(path: Path) -> dict[str, Prompt]:
+    """The Prompts by question id of FastChat's question file: beside the answers, or two folders up."""
     for folder in (path.parent, *path.parents[1:3]):
         beside = folder / "question.jsonl"
         if beside.is_file() and beside != path:
-            found = read_prompts(beside, "questions")
-            return {prompt.id: (prompt.question, *prompt.turns) for prompt in found.prompts}
+            return {prompt.id: prompt for prompt in read_prompts(beside, "questions").prompts}
     return {}

@@ -35,10 +35,8 @@ def language_of(text: str) -> str:
 class RowReader:
     """Collects the nouns of one file. Rows that lack a text are skipped and counted in `warnings()`."""
 
-    def __init__(
-        self, path: Path, suite: str, columns: Columns, model: str, questions: Mapping[str, tuple[str, ...]]
-    ) -> None:
-        """`model` is used where rows name none; `questions` has the user turns by id for files of bare answers."""
+    def __init__(self, path: Path, suite: str, columns: Columns, model: str, questions: Mapping[str, Prompt]) -> None:
+        """`model` is used where rows name none; `questions` has what was asked by id for files of bare answers."""
         self.path, self.suite, self.columns, self.model, self.questions = path, suite, columns, model, questions
         self.prompts: list[Prompt] = []
         self.responses: list[Response] = []
@@ -181,6 +179,8 @@ class RowReader:
         """One reply per user turn, each sent with what came before it."""
         sent: tuple[Message, ...] = ()
         found = []
+        for _ in texts[len(turns) :]:
+            self._skip(row, "answers are more than the questions of their row and were skipped; give each its own row")
         for asked, text in zip(turns, texts, strict=False):  # a model may have stopped after the first turn
             if not isinstance(text, str) or not text.strip():
                 self._skip(row, "answers are empty and were skipped, with those after them in the same conversation")
@@ -205,7 +205,9 @@ class RowReader:
         reference: str | None,
         extra: dict[str, Any],
         answered: bool,
+        category: Category | None = None,
     ) -> Prompt:
+        """`category` is that of a row that does not tell its own."""
         columns = self.columns
         extra = extra | self._unknown(row)
         if columns.choices:
@@ -224,7 +226,7 @@ class RowReader:
             id=key,
             question=turns[0],
             reference=reference,
-            category=self._category(row),
+            category=self._category(row) or category,
             language=self._text(row, columns.language) or language_of(turns[0]),
             suite=self.suite,
             turns=turns[1:],
@@ -377,9 +379,10 @@ class RowReader:
         if key not in self.questions:
             self._skip(row, "rows answer a question that is in no question file beside this one, and were skipped")
             return
-        turns = self.questions[key]
+        asked = self.questions[key]
+        turns = (asked.question, *asked.turns)
         replies = self._choices(row, turns)
-        prompt = self._prompt(row, number, turns, None, {}, True)
+        prompt = self._prompt(row, number, turns, asked.reference, dict(asked.extra), True, asked.category)
         keys = [self._respond(row, prompt.id, *reply) for reply in replies]
         self._label(row, keys[-1:])
 

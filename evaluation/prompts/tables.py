@@ -164,11 +164,15 @@ def _json(path: Path, text: str, lines: bool) -> Table:
         return Table(rows, _names(rows))
     document = _parse(path, text, 1, "the JSON")
     about: dict[str, Any] = {}
+    warnings = []
     if isinstance(document, dict):
         key = next((key for key in ROW_LISTS if _is_rows(document.get(key))), None)
         key = key or next((key for key, value in document.items() if _is_rows(value) and not is_known(key)), None)
         if key is not None:
             about = {name: value for name, value in document.items() if name != key}
+            if others := [name for name, value in about.items() if _is_rows(value)]:
+                named = ", ".join(f"{shown(name, 40)!r} ({len(about[name])})" for name in others[:20])
+                warnings.append(f"Only the rows under {shown(key, 40)!r} were read; those under {named} were not.")
             document = document[key]
         elif any(is_known(name) for name in document):
             document = [document]
@@ -180,7 +184,7 @@ def _json(path: Path, text: str, lines: bool) -> Table:
         if not isinstance(value, dict):
             raise refusal(path, f"row {number}", "the row is not a JSON object; write an array of objects.")
         rows.append(Row(f"row {number}", value))
-    return Table(rows, _names(rows), about)
+    return Table(rows, _names(rows), about, warnings=warnings)
 
 
 def _is_rows(value: Any) -> bool:

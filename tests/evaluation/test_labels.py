@@ -73,6 +73,8 @@ def test_a_value_without_doubt_is_read(column: str, values: str, scale: str, exp
         pytest.param("score", "3 7", id="a scale to 10"),
         pytest.param("score", "2.5 3", id="half points"),
         pytest.param("refusal", "1 2 3", id="which end is a refusal"),
+        pytest.param("helpfulness_score", "1 3 5", id="a grade of usefulness"),
+        pytest.param("annotator_confidence", "1 3 5", id="a grade of confidence"),
         pytest.param("label", "good bad", id="unknown words"),
     ],
 )
@@ -132,6 +134,12 @@ def test_a_value_may_hold_an_equals_sign():
 
 
 # ---- which column counts ----
+
+
+def test_how_sure_the_annotators_were_is_no_rating():
+    columns = {"annotator_1": ["1", "2", "3"], "annotator_2": ["1", "2", "3"], "annotator_confidence": ["5", "5", "5"]}
+    found = labels_of(imported(**columns))
+    assert (found.reading.columns, levels(found)) == (("annotator_1", "annotator_2"), [1, 2, 3])
 
 
 def test_the_adjudicated_column_counts_and_single_annotators_are_the_raters():

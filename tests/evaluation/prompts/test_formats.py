@@ -138,6 +138,13 @@ def test_what_a_json_object_says_beside_its_rows_is_kept(tmp_path):
     assert read_prompts(path, "set").about == {"license": "CC BY 4.0"}
 
 
+def test_only_one_list_of_a_json_object_is_read_and_that_is_said(tmp_path):
+    path = text(tmp_path / "a.json", json.dumps({"train": [{"question": "q"}], "test": [{"question": "r"}] * 2}))
+    imported = read_prompts(path, "set")
+    assert [prompt.question for prompt in imported.prompts] == ["q"]
+    assert imported.warnings == ["Only the rows under 'train' were read; those under 'test' (2) were not."]
+
+
 def test_numbers_in_a_workbook_are_ids_without_a_decimal_point(tmp_path):
     path = xlsx(tmp_path / "a.xlsx", ["id", "question"], [1.0, "q"], [None, None], [2, "r"])
     assert [prompt.id for prompt in read_prompts(path, "set").prompts] == ["1", "2"]

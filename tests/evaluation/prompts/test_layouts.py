@@ -7,6 +7,7 @@ import pyarrow.parquet
 import pytest
 from files_for_tests import jsonl, text
 
+from evaluation.prompts.detect import detected_metric
 from evaluation.prompts.imports import read_prompts
 from evaluation.types import Category, Message, content_key, response_key
 
@@ -189,6 +190,12 @@ def test_a_response_column_can_be_mapped_to_reference(tmp_path):
     assert imported.responses == []
 
 
+def test_answers_beyond_the_questions_of_their_row_are_counted(tmp_path):
+    imported = imported_from(tmp_path, {"question": "問い", "response": ["一", "二", "三"], "model": "m"})
+    assert [response.text for response in imported.responses] == ["一"]
+    assert any(warning.startswith("2 answers are more than the questions") for warning in imported.warnings)
+
+
 def test_empty_answers_are_skipped_and_counted(tmp_path):
     rows = [{"id": n, "prompt": "問い" * n, "response": said} for n, said in ((1, "答え"), (2, None), (3, " "))]
     imported = imported_from(tmp_path, *rows)
@@ -214,6 +221,16 @@ def test_fastchat_answers_find_their_questions(folder, tmp_path):
     assert [r.text for r in imported.responses] == ["一", "二"]
     said = tuple(Message(role, text) for role, text in (("user", "問い"), ("assistant", "一"), ("user", "続き")))
     assert imported.responses[1].messages == said
+
+
+def test_what_the_question_file_says_of_a_question_comes_with_it(tmp_path):
+    row = {"question_id": 1, "category": "math", "turns": ["問い", "続き"], "reference": ["1", "2"], "source": "自作"}
+    jsonl(tmp_path / "question.jsonl", row)
+    imported = read_prompts(jsonl(tmp_path / "m.jsonl", ANSWER), "set")
+    (prompt,) = imported.prompts
+    assert (prompt.category, prompt.reference) == (Category(harm_type="math"), "1")
+    assert (prompt.extra["turn_references"], prompt.extra["source"]) == (["1", "2"], "自作")
+    assert detected_metric(imported)[0] == "usefulness"
 
 
 @pytest.mark.parametrize("second", [["三", "四"], ["一", "四"], ["一", "二"]], ids=["all", "the last", "none"])

@@ -175,6 +175,7 @@ FILES = {
     "aisev/01_aisi_toxic_v0.1.csv": "safety",
     "gptfuzz-templates/seed_short_25.csv": "attack",
     "ja-vicuna-qa/question.jsonl": "usefulness",
+    "ja-vicuna-qa/rinna--japanese-gpt-neox-3.6b-instruction-ppo.results.jsonl": "usefulness",
     "jailbreakbench-artifacts/PAIR_black_box_llama-2-7b-chat-hf.json": "attack",
     "japanese-mt-bench/question_full.jsonl": "usefulness",
     "jcommonsenseqa/train-v1.3.json": "choice",
