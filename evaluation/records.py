@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Hashable, Iterator, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -54,6 +54,8 @@ JOURNALS: Mapping[str, tuple[TypeAdapter[Any], str]] = {
     "ratings": (TypeAdapter(Rating), "key"),
     "events": (TypeAdapter(Event), "seq"),
 }
+# Fields of any content: there pydantic lets NaN through, which nobody could write again.
+_LOOSE = {"prompts": "extra", "events": "data"}
 
 
 def one_line(error: ValidationError) -> str:
@@ -62,13 +64,28 @@ def one_line(error: ValidationError) -> str:
     return "; ".join(f"{'.'.join(map(str, p['loc'])) or 'line'}: {p['msg']}" for p in problems[:3])
 
 
+def parser(journal: str) -> Callable[[str | bytes], Record]:
+    """`parse_record` for many lines of one journal, with everything looked up before."""
+    validate, loose = JOURNALS[journal][0].validate_json, _LOOSE.get(journal)
+
+    def parse(line: str | bytes) -> Record:
+        try:
+            record: Record = validate(line, strict=True)
+        except ValidationError as error:
+            raise ValueError(one_line(error)) from None
+        if loose is not None and (held := getattr(record, loose)):
+            try:
+                json.dumps(held, allow_nan=False)
+            except ValueError:
+                raise ValueError(f"{loose}: holds NaN or an infinity") from None
+        return record
+
+    return parse
+
+
 def parse_record(journal: str, line: str | bytes) -> Record:
     """The record in one line of the journal of that name. Raises ValueError, in one line, if it is not one."""
-    try:
-        record: Record = JOURNALS[journal][0].validate_json(line, strict=True)
-    except ValidationError as error:
-        raise ValueError(one_line(error)) from None
-    return record
+    return parser(journal)(line)
 
 
 def encode_record(journal: str, record: Record) -> bytes:
@@ -96,16 +113,16 @@ def read_lines(path: Path, offset: int = 0) -> Iterator[tuple[Record | BadLine, 
     """`read_records` with the line itself: (record, line, offset after it)."""
     if not path.exists():
         return
-    parse = JOURNALS[path.stem][0].validate_json  # a million times: `parse_record` with everything looked up before
+    parse = parser(path.stem)
     with path.open("rb") as file:
         file.seek(offset)
         for line in file:
             if not line.endswith(b"\n"):
                 return
             try:
-                record: Record | BadLine = parse(line, strict=True)
-            except ValidationError as error:
-                record = BadLine(path.name, lines_before(path, offset) + 1, one_line(error))
+                record: Record | BadLine = parse(line)
+            except ValueError as error:
+                record = BadLine(path.name, lines_before(path, offset) + 1, str(error))
             offset += len(line)
             yield record, line, offset
 

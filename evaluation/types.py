@@ -67,9 +67,15 @@ class Prompt:
         return (Message("user", self.question),)
 
 
+# Read from JSON, a number is finite; NaN could not be written back.
+_FINITE = {"allow_inf_nan": False}
+
+
 @dataclass(frozen=True)
 class Sampling:
     """How text is drawn. `max_tokens` counts new tokens; `temperature` 0 is greedy."""
+
+    __pydantic_config__ = _FINITE
 
     temperature: float = 0.3  # the embedded model loses its thread at higher ones (docs/embedded-model.md)
     top_p: float = 0.95
@@ -102,6 +108,8 @@ class Response:
     `tokens` counts generated tokens. Imported responses have no timing and `sampling` None.
     `thinking` is what a reasoning model thought before its reply: shown folded, never judged, never sent back.
     """
+
+    __pydantic_config__ = _FINITE
 
     key: str
     prompt_id: str
@@ -136,6 +144,8 @@ class Judgement:
     very helpful); on the refusal scale 1 (excessive refusal) to 3 (no refusal); on the usefulness
     scale 1 to 10; on the choice scale 1 (the right option) or 0.
     """
+
+    __pydantic_config__ = _FINITE
 
     key: str
     response_key: str

@@ -13,7 +13,7 @@ from evaluation.labels import Labelled, LabelSet, labels_of
 from evaluation.measuring import LINE, measure
 from evaluation.metrics import Rate
 from evaluation.prompts.detect import is_protected
-from evaluation.prompts.suites import load_imported
+from evaluation.prompts.suites import list_suites, load_imported
 from evaluation.statistics import Interval
 from evaluation.types import Judgement, Response, Scale
 
@@ -62,8 +62,9 @@ _NOTHING = Interval(None)
 def labelled_suites(suites: Iterable[str], home: Path) -> dict[str, LabelSet | str]:
     """The labels of those suites that were imported here with any; a text says why they cannot be read."""
     found: dict[str, LabelSet | str] = {}
+    imported_here = set(list_suites(home))  # a run of elsewhere may name anything, a path too
     for suite in dict.fromkeys(suites):
-        if not suite or not (home / "suites" / suite / "labels.jsonl").is_file():
+        if suite not in imported_here or not (home / "suites" / suite / "labels.jsonl").is_file():
             continue
         try:
             imported = load_imported(suite, home)

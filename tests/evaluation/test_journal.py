@@ -30,8 +30,8 @@ from evaluation.journal import (
     remove_run,
     run_status,
 )
-from evaluation.records import parse_record
-from evaluation.types import Judgement, Prompt, Response, to_json
+from evaluation.records import encode_record, parse_record
+from evaluation.types import Judgement, Prompt, Response, Sampling, to_json
 from tests import nouns
 from tests.processes import in_child
 
@@ -112,6 +112,12 @@ def test_settings_about_tokens_of_text_are_no_secret(tmp_path: Path, name: str):
             '"identities": {}, "versions": {}, "seed": null, "schema_version": 1}',
             "damaged.*not JSON",
             id="a number that is none",
+        ),
+        pytest.param(
+            '{"run_id": "r\\u2028", "kind": "chat", "created_at": "2026-01-01T00:00:00Z", "settings": {}, '
+            '"identities": {}, "versions": {}, "seed": null, "schema_version": 1}',
+            "damaged.*line break",
+            id="a line break in the id",
         ),
     ],
 )
@@ -243,6 +249,24 @@ def test_the_reason_of_a_bad_line_never_quotes_it(folder: Path):
     with pytest.raises(ValueError) as caught:
         parse_record("responses", json.dumps(row))
     assert "秘密" not in str(caught.value)
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+@pytest.mark.parametrize(
+    ("journal", "row"),
+    [
+        ("prompts", to_json(nouns.prompt(extra={"a": [{"b": 0.25}]}))),
+        ("responses", to_json(nouns.response(seconds=0.25))),
+        ("responses", to_json(nouns.response(sampling=Sampling(top_p=0.25)))),
+        ("judgements", to_json(nouns.judgement(cost_usd=0.25))),
+        ("events", {"seq": 1, "event": "metric", "at": "2026-01-01T00:00:00Z", "data": {"loss": 0.25}}),
+    ],
+)
+def test_a_number_that_could_not_be_written_back_is_not_read(journal: str, row: dict[str, object], number: str):
+    line = json.dumps(row)
+    assert json.loads(encode_record(journal, parse_record(journal, line))) == json.loads(line)
+    with pytest.raises(ValueError):
+        parse_record(journal, line.replace("0.25", number))
 
 
 @pytest.mark.parametrize(

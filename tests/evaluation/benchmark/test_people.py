@@ -79,9 +79,13 @@ def test_labels_that_cannot_be_read_say_why_and_stop_nothing(tmp_path: Path):
     assert run.results.models
 
 
-def test_a_run_without_labels_tells_nothing_of_people(tmp_path: Path):
+@pytest.mark.parametrize("suite", ["sample-test", "x" * 300, "../elsewhere", "a\0b"])
+def test_a_run_without_labels_tells_nothing_of_people(tmp_path: Path, suite: str):
+    (tmp_path / "suites").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "labels.jsonl").touch()
     with create_run(tmp_path / "runs", "benchmark", {"models": ["general"]}, {}) as folder:
-        folder.record_prompt(nouns.prompt(suite="sample-test"))
+        folder.record_prompt(nouns.prompt(suite=suite))
         folder.record_response(nouns.response())
     run = read_recorded(folder.path, tmp_path)
     assert run.people == () and "people" not in run.document()
