@@ -319,8 +319,8 @@ def read_run(path: Path) -> RunInfo:
     try:
         info = parse_run(file.read_bytes())
         json.dumps((info.settings, info.identities), allow_nan=False)  # what is made of NaN could not be written
-        if not info.run_id.isprintable():
-            raise ValueError("run_id holds a line break or another control character")
+        if not info.run_id.isprintable() or len(info.run_id) > 255:
+            raise ValueError("run_id could not be the name of a folder")
     except OSError as error:
         raise RunUnreadable(f"{file} cannot be read: {error.strerror}. Check the folder's name and rights.") from None
     except ValueError as error:

@@ -116,8 +116,14 @@ def test_settings_about_tokens_of_text_are_no_secret(tmp_path: Path, name: str):
         pytest.param(
             '{"run_id": "r\\u2028", "kind": "chat", "created_at": "2026-01-01T00:00:00Z", "settings": {}, '
             '"identities": {}, "versions": {}, "seed": null, "schema_version": 1}',
-            "damaged.*line break",
+            "damaged.*run_id",
             id="a line break in the id",
+        ),
+        pytest.param(
+            '{"run_id": "' + "r" * 300 + '", "kind": "chat", "created_at": "2026-01-01T00:00:00Z", "settings": {}, '
+            '"identities": {}, "versions": {}, "seed": null, "schema_version": 1}',
+            "damaged.*run_id",
+            id="an id without end",
         ),
     ],
 )
