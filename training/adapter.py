@@ -55,8 +55,11 @@ def save_adapter(model: Any, folder: Path, state: dict[str, Any] | None = None) 
 
 def _save_model(model: Any, state: dict[str, Any] | None, tokenizer: Any, folder: Path) -> None:
     weights = model.state_dict() if state is None else state
+    # A head that is its embeddings is saved once: as copies of their own the two would no longer be seen to be one.
+    own = {name: t for name, t in weights.items() if name not in model.all_tied_weights_keys}
     model.config._name_or_path = ""
     model.config.use_cache = True
-    model.config.dtype = torch.bfloat16
-    model.save_pretrained(folder, state_dict={name: t.to("cpu", torch.bfloat16) for name, t in weights.items()})
+    model.save_pretrained(folder, state_dict={name: t.to("cpu", torch.bfloat16) for name, t in own.items()})
+    model.config.dtype = torch.bfloat16  # only now: saving notes the type that the weights have here, float32
+    model.config.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

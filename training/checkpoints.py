@@ -85,6 +85,7 @@ def publish(staged: Path, folder: Path, step: int) -> Path:
 
 def _remove(checkpoint: Path) -> None:
     gone = checkpoint.with_name(f".old-{checkpoint.name}")
+    shutil.rmtree(gone, ignore_errors=True)  # of a process that was killed while it removed one of that name
     checkpoint.rename(gone)  # first, so that a crash leaves no half checkpoint under its name
     shutil.rmtree(gone)
 

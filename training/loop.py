@@ -234,7 +234,7 @@ def training_arguments(settings: SftSettings, plan: Plan, out: Path) -> Training
         options |= {"activation_checkpointing": True, "activation_checkpointing_kwargs": {"use_reentrant": False}}
     if count > 1 and not gpu:
         options |= {"ddp_backend": "gloo"}
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(out / STAGING),
         num_train_epochs=1,  # of the plan, which holds the run's own
         per_device_train_batch_size=1,  # micro-batch
@@ -259,3 +259,8 @@ def training_arguments(settings: SftSettings, plan: Plan, out: Path) -> Training
         ddp_find_unused_parameters=False,
         **options,
     )
+    if arguments.n_gpu > 1:
+        # One process works on one GPU. The Trainer would take micro-batches for all that it sees, and wrap the model in
+        # DataParallel; it sets this itself where a model is spread over several.
+        arguments._n_gpu = 1
+    return arguments

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from evaluation.errors import UserFacingError
 from training.base import load_base, precision_of
 from training.settings import SftSettings
 from training.trained_head import head_loss
@@ -84,3 +87,15 @@ def trained_tokens(batch: dict[str, Tensor]) -> int:
 def autocast(device: torch.device, precision: torch.dtype) -> torch.autocast:
     """The arithmetic of a run for what is computed beside the training loop."""
     return torch.autocast(device.type, dtype=precision, enabled=precision is not torch.float32)
+
+
+@contextmanager
+def memory_told() -> Iterator[None]:
+    """Turn torch's error for a full GPU into one line with a next step. Raises UserFacingError."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserFacingError(
+            f"The GPU's memory ran out ({str(error).splitlines()[0]}). Lower micro_batch_size or max_length, or set "
+            "gradient_checkpointing, and start a new run."
+        ) from error

@@ -14,7 +14,7 @@ import torch
 
 from training.loop import Watch, fresh_progress, make_trainer, training_arguments
 from training.mix import Example, LoadSuite, MixSummary
-from training.model import load_trainable
+from training.model import load_trainable, memory_told
 from training.plan import Plan, plan_run
 from training.settings import SftSettings
 from training.sft import Prepared, prepare
@@ -70,6 +70,7 @@ def preview(settings: SftSettings, home: Path, load: LoadSuite) -> Preview:
     return _preview(ready, plan_run(ready.mix, settings))
 
 
+@memory_told()
 def probe(
     settings: SftSettings, home: Path, load: LoadSuite, should_stop: Callable[[], bool] = lambda: False
 ) -> Probe | None:

@@ -30,7 +30,7 @@ from training.loop import (
     training_arguments,
 )
 from training.mix import LoadSuite, Mix, MixSummary, build_mix
-from training.model import autocast, load_trainable
+from training.model import autocast, load_trainable, memory_told
 from training.plan import Plan, plan_run
 from training.samples import asked_prompts, sample_responses
 from training.settings import SftSettings
@@ -86,6 +86,7 @@ def prepare(settings: SftSettings, home: Path, load: LoadSuite, report: Report) 
     return Prepared(folder, tokenizer, chat, mix, asked_prompts(home))
 
 
+@memory_told()
 def train(
     settings: SftSettings,
     home: Path,
@@ -103,7 +104,8 @@ def train(
     batch of a measurement. Under torchrun the first process calls this, the others `follow`.
 
     Raises SettingsRejected before any model is loaded when the rows cannot be used, LossNotFinite when the loss or
-    its gradient stops being a number, DiskRefused when a checkpoint finds no room.
+    its gradient stops being a number, DiskRefused when a checkpoint finds no room, UserFacingError when the GPU's memory
+    runs out.
     """
     from transformers import set_seed
 

@@ -12,6 +12,7 @@ from typing import Any
 from evaluation.prompts.suites import load_suite
 from playground.cli.output import json_option, print_json, print_table, progress
 from playground.jobs.leases import DeviceBusy, default_device, take_from_chat
+from playground.jobs.workers import lend_hub_token
 from playground.settings import load_settings
 from training.presets import PRESETS, preset
 from training.settings import read_settings
@@ -42,6 +43,7 @@ def probe(options: argparse.Namespace) -> None:
     def load(name: str) -> Any:
         return load_suite(name, settings.home).prompts
 
+    lend_hub_token()
     rows = asdict(preview(sft, settings.home, load))
     if options.stages:
         print(json.dumps({"preview": rows}), flush=True)

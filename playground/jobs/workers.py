@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from evaluation.collector import without_collector
 from evaluation.disk import sync_folder, told_to_people, write_json
-from evaluation.errors import SettingsRejected, UserFacingError
+from evaluation.errors import SettingsRejected
 from evaluation.journal import RunInfo, RunKind, utc_now
 from evaluation.prompts.graded import GRADED_FILE, everyday_answers, read_graded
 from evaluation.prompts.suites import load_suite, sample_suites
 from playground.jobs.work import Assignment, Outcome, Worker
+from playground.settings import load_settings
 from training.embedded import ensure_embedded, file_sha256
 from training.lean import without_unused
 from training.settings import SftSettings, settings_from_json
@@ -38,6 +41,7 @@ def follower_for(info: RunInfo) -> Callable[[Path, Path], None]:
     def follow_training(path: Path, home: Path) -> None:
         from training.sft import follow
 
+        lend_hub_token()
         follow(settings_from_json(dict(info.settings)), home, lambda name: load_suite(name, home).prompts, path)
 
     return follow_training
@@ -51,23 +55,16 @@ def train_adapter(run: Assignment) -> Outcome:
         from training.sft import train
 
     sft = settings_from_json(dict(run.info.settings))
-    try:
-        result = train(
-            sft,
-            run.home,
-            lambda name: load_suite(name, run.home).prompts,
-            run.path,
-            run.report,
-            resume=run.resume,
-            should_stop=run.should_stop,
-        )
-    except RuntimeError as error:
-        if type(error).__name__ != "OutOfMemoryError":  # torch's; importing torch for its name would cost seconds
-            raise
-        raise UserFacingError(
-            f"The GPU's memory ran out ({str(error).splitlines()[0]}). Lower micro_batch_size or max_length, or set "
-            "gradient_checkpointing, and start a new run."
-        ) from error
+    lend_hub_token()
+    result = train(
+        sft,
+        run.home,
+        lambda name: load_suite(name, run.home).prompts,
+        run.path,
+        run.report,
+        resume=run.resume,
+        should_stop=run.should_stop,
+    )
     write_card(result, sft, run.command)
     data = {
         "adapter": str(result.adapter) if result.adapter else None,
@@ -88,6 +85,13 @@ def train_adapter(run: Assignment) -> Outcome:
             words = f"There is another adapter {sft.name} by now; this one stays in {result.adapter}."
             run.report("warning", {"message": words})
     return Outcome(data)
+
+
+def lend_hub_token() -> None:
+    """Let a training in this process find the token that stands in .env: the hub's client looks into the environment alone."""
+    token = load_settings().hf_token
+    if token is not None:
+        os.environ.setdefault("HF_TOKEN", token.get_secret_value())
 
 
 def fit_judge(run: Assignment) -> Outcome:
@@ -155,8 +159,10 @@ def _offer(adapter: Path, destination: Path) -> bool:
         write_json(staged / ORIGIN_FILE, {"at": utc_now(), "run_id": adapter.parent.name})
         try:
             staged.rename(destination)
-        except FileExistsError:  # somebody was faster
+        except OSError as error:
             shutil.rmtree(staged)
-            return False
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                raise
+            return False  # somebody was faster
         sync_folder(destination.parent)
     return True

@@ -5,14 +5,16 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from tiny_runs import ROWS, settings_for
 
-from evaluation.errors import SettingsRejected
+from evaluation.errors import SettingsRejected, UserFacingError
 from evaluation.types import Message
 from tests.tiny import TEMPLATE, tiny_tokenizer
+from training import loop
 from training.chat import ChatFormat
 from training.mix import Example
 from training.probe import Probe, preview, probe, shown_row
@@ -90,3 +92,13 @@ print(memory.peak())
 def test_a_mix_that_cannot_be_trained_on_is_refused_before_anything_is_measured(base, tmp_path):
     with pytest.raises(SettingsRejected, match="over max_length"):
         preview(settings_for(base, max_length=16), tmp_path, ROWS.__getitem__)
+
+
+def test_a_gpu_whose_memory_runs_out_in_a_probe_is_told_with_what_to_change(base, tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(loop, "summed_loss", full)
+    with pytest.raises(UserFacingError, match=r"memory ran out \(.*2\.00 GiB\.\)\. Lower micro_batch_size") as told:
+        probe(settings_for(base), tmp_path, ROWS.__getitem__)
+    assert "\n" not in str(told.value)

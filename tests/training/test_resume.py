@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tiny_runs import curve, run, settings_for
 
 from evaluation.errors import SettingsRejected
-from training.checkpoints import complete_checkpoints
+from training.checkpoints import complete_checkpoints, replace_folder
 from training.settings import SftSettings, Source
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -87,6 +87,14 @@ def test_a_run_that_was_killed_at_any_point_resumes_from_its_last_whole_checkpoi
         resumed, _ = run(settings, out, resume=True)
         assert resumed.steps == whole.steps
         assert_same_weights(out, tmp_path / "whole")
+
+
+def test_what_a_killed_process_had_not_removed_yet_keeps_no_later_one_from_saving(tmp_path):
+    for name in (".old-adapter", "adapter", ".new-adapter"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "weights").write_text(name)
+    replace_folder(tmp_path / ".new-adapter", tmp_path / "adapter")
+    assert [(path.name, (path / "weights").read_text()) for path in tmp_path.iterdir()] == [("adapter", ".new-adapter")]
 
 
 def test_to_resume_where_no_checkpoint_is_means_to_begin(base, tmp_path):

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
-from tiny_runs import Events, curve, run, settings_for
+from tiny_runs import ROWS, Events, curve, run, settings_for
 
 from evaluation.disk import DiskRefused
 from evaluation.errors import SettingsRejected, UserFacingError
@@ -23,7 +23,8 @@ from training import loop
 from training.card import write_card
 from training.embedded import weights_sha256
 from training.model import trained_tokens
-from training.sft import TrainResult
+from training.plan import plan_run
+from training.sft import TrainResult, prepare
 
 
 @pytest.fixture(scope="module")
@@ -147,6 +148,10 @@ def test_full_fine_tuning_makes_a_model_that_is_served_without_an_adapter(base, 
     assert result.adapter is None and result.model == tmp_path / "model"
     assert result.loss_after["test"] < 0.95 * result.loss_before["test"]
     assert str(base) not in (result.model / "config.json").read_text()
+    saved, was = load_file(result.model / "model.safetensors"), load_file(base / "model.safetensors")
+    assert saved.keys() == was.keys(), "a tied head is saved once, as it was"
+    assert {tensor.dtype for tensor in saved.values()} == {torch.bfloat16}
+    assert json.loads((result.model / "config.json").read_text())["dtype"] == "bfloat16"
     engine = LocalEngine(result.model, {})
     try:
         assert engine.identity("base").weights_sha256 == weights_sha256(result.model) != result.base_sha256
@@ -261,6 +266,27 @@ def test_settings_that_cannot_work_are_refused_before_the_model_is_loaded(base, 
     with pytest.raises(SettingsRejected, match=told) as refused:
         run(settings_for(**{"base": base, **changes}), tmp_path)
     assert "\n" not in str(refused.value)
+
+
+def test_a_gpu_whose_memory_runs_out_is_told_with_what_to_change(base, tmp_path, monkeypatch):
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore")
+
+    monkeypatch.setattr(loop, "summed_loss", full)
+    with pytest.raises(UserFacingError, match=r"memory ran out \(.*2\.00 GiB\.\)\. Lower micro_batch_size"):
+        run(settings_for(base), tmp_path)
+
+
+def test_one_process_trains_on_one_gpu_of_several(base, tmp_path, monkeypatch):
+    """With two in sight the Trainer would take two micro-batches for one and copy the model to both."""
+    ready = prepare(settings_for(base), tmp_path, ROWS.__getitem__, lambda event, data: None)
+    plan = plan_run(ready.mix, settings_for(base))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.is_bf16_supported", lambda *_: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setattr("torch.cuda.set_device", lambda device: None)
+    arguments = loop.training_arguments(settings_for(base), plan, tmp_path)
+    assert (arguments.n_gpu, arguments.train_batch_size, str(arguments.device)) == (1, 1, "cuda:0")
 
 
 def test_qlora_without_bitsandbytes_is_refused_with_what_to_install(base, tmp_path, monkeypatch):

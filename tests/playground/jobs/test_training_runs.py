@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import pytest
 
 from playground.cli import main
-from playground.jobs import Supervisor
+from playground.jobs import Supervisor, workers
 from playground.jobs.process import read_process
 from tests.playground.jobs.waiting import events, lifecycle, wait_for_status, wait_until
 from tests.tiny import tiny_folder
@@ -102,3 +103,39 @@ def test_a_training_that_is_cancelled_keeps_its_adapter_and_a_checkpoint(
     assert (run / "adapter" / "adapter_model.safetensors").is_file()
     newest = sorted(run.glob("checkpoints/step-*"))[-1]
     assert int(newest.name.removeprefix("step-")) == events(run)[-1].data["step"] == losses(run)[-1][0]
+
+
+def test_an_adapter_that_took_the_name_while_ours_was_copied_is_left_as_it_is(tmp_path: Path, monkeypatch):
+    made, theirs = tmp_path / "run" / "adapter", tmp_path / "adapters" / "tuned"
+    made.mkdir(parents=True)
+    (made / "adapter_model.safetensors").write_text("ours")
+    theirs.parent.mkdir()
+
+    def copied_too_late(source: Path, to: Path) -> None:
+        to.mkdir()
+        theirs.mkdir()
+        (theirs / "adapter_model.safetensors").write_text("theirs")
+
+    monkeypatch.setattr(workers.shutil, "copytree", copied_too_late)
+    assert not workers._offer(made, theirs)
+    assert (theirs / "adapter_model.safetensors").read_text() == "theirs"
+    assert [path.name for path in theirs.parent.iterdir()] == ["tuned"]
+
+
+def test_a_base_of_the_hub_is_fetched_with_the_token_of_the_env_file(
+    home: Path, settings: dict[str, Any], tmp_path: Path, monkeypatch
+):
+    monkeypatch.setenv("HF_TOKEN", "")  # so that what the run sets is undone
+    monkeypatch.delenv("HF_TOKEN")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("HF_TOKEN=hf_of_the_file")
+    seen = []
+
+    def fetch(name: str, token: str | None, **_: Any) -> str:
+        seen.append((name, token or huggingface_hub.get_token()))
+        return str(settings["base"])
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fetch)
+    (tmp_path / "settings.json").write_text(json.dumps({**settings, "base": "hub:org/gated", "epochs": 0.5}))
+    assert main(["train", str(tmp_path / "settings.json")]) == 0
+    assert seen == [("org/gated", "hf_of_the_file")]
