@@ -93,6 +93,7 @@ class EndpointEngine:
         self._pacer, self._attempts = pacer or Pacer(), attempts
         self._certificates = httpx2.create_ssl_context()  # read once; each request has a connection of its own
         self._flights = Flights[_Flight]()
+        self._refused: dict[str, list[str]] = {}  # by model, parameters that it answered 400 to
 
     def model_ids(self) -> list[str]:
         """The served names with their prefix."""
@@ -195,6 +196,9 @@ class EndpointEngine:
                     stream = self._ask(client, flight)
                 except (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError) as problem:
                     passing, asked_s = problem, self._overloaded(turn, problem)
+                except openai.APIStatusError:  # turned down, so nothing was made that could be billed
+                    turn.unbilled()
+                    raise
                 else:
                     leave.push(failed.pop_all())
                     leave.enter_context(stream)
@@ -222,16 +226,30 @@ class EndpointEngine:
         messages = [{"role": m.role, "content": m.content} for m in flight.request.messages]
         if sampling.system_prompt is not None:
             messages.insert(0, {"role": "system", "content": sampling.system_prompt})
-        return client.chat.completions.create(
-            model=flight.name,
-            messages=messages,  # type: ignore[arg-type]
-            temperature=sampling.temperature,
-            top_p=sampling.top_p,
-            max_tokens=sampling.max_tokens,
-            seed=sampling.seed,
-            stream=True,
-            stream_options={"include_usage": True},
-        )
+        drawn: dict[str, Any] = {
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "max_tokens": sampling.max_tokens,
+            "seed": sampling.seed,
+        }
+        for name in self._refused.get(flight.name, ()):
+            _say_without(drawn, name)
+        create: Any = client.chat.completions.create
+        while True:
+            try:
+                return create(
+                    model=flight.name, messages=messages, **drawn, stream=True, stream_options={"include_usage": True}
+                )
+            except openai.BadRequestError as problem:
+                if not _say_without(drawn, problem.param):
+                    raise
+                self._refused.setdefault(flight.name, []).append(str(problem.param))
+
+    def _said(self, problem: openai.APIStatusError) -> str:
+        """The server's own reason, on one line of at most 300 characters and without the key."""
+        message = problem.body.get("message") if isinstance(problem.body, dict) else None
+        words = " ".join(str(message or "").replace(self._api_key, "[key]").split())[:300]
+        return f": {words.rstrip('.')}" if words else ""
 
     def _told(self, problem: Exception, name: str) -> str:
         if isinstance(problem, openai.AuthenticationError | openai.PermissionDeniedError):
@@ -245,8 +263,13 @@ class EndpointEngine:
                 f"{self._origin} answered with a redirect ({problem.status_code}), and a key is not sent on; "
                 "set PLAYGROUND_OPENAI_BASE_URL to its final address."
             )
+        if isinstance(problem, openai.APIStatusError) and problem.status_code < 500:
+            return (
+                f"{self._origin} refused the request (HTTP {problem.status_code}){self._said(problem)}; the prompt may be too "
+                "long, or its settings unknown there."
+            )
         if isinstance(problem, openai.APIStatusError):
-            return f"{self._origin} answered with HTTP {problem.status_code}; the prompt may be too long or the server busy."
+            return f"{self._origin} answered with HTTP {problem.status_code}; it may be busy, try again later."
         if isinstance(problem, openai.APITimeoutError):
             return f"{self._origin} did not answer within {TIMEOUT_S:.0f} s; try again later."
         if isinstance(problem, openai.APIConnectionError):
@@ -254,6 +277,17 @@ class EndpointEngine:
         return (
             f"{self._origin} did not answer as an OpenAI-compatible server ({type(problem).__name__}); check the URL."
         )
+
+
+def _say_without(drawn: dict[str, Any], name: str | None) -> bool:
+    """Ask for the same without a parameter that the model refuses; False where that cannot be said.
+
+    OpenAI's reasoning models know the longest reply by another name, and draw with a temperature and a top_p of 1 alone.
+    """
+    if name == "max_tokens" and name in drawn:
+        drawn["max_completion_tokens"] = drawn.pop(name)
+        return True
+    return name in ("temperature", "top_p") and drawn.get(name) == 1 and bool(drawn.pop(name))
 
 
 def _thought(delta: Any) -> str | None:

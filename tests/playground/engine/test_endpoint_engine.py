@@ -7,6 +7,7 @@ import threading
 
 import pytest
 
+from evaluation.benchmark.pacing import Pacer
 from evaluation.errors import AccessMissing, SettingsRejected
 from playground.engine import endpoint as engine_module
 from playground.engine.endpoint import EndpointEngine
@@ -49,6 +50,23 @@ def test_tokens_are_the_endpoints_count_where_it_counts():
         assert (finish(ask(server)).tokens, finish(ask(server)).tokens) == (20, 2)
 
 
+def test_a_model_that_knows_the_longest_reply_by_another_name_is_told_it_by_that_and_its_own_sampling_left_out():
+    with OpenAIServer(refuses=("max_tokens", "top_p")) as server:
+        engine = EndpointEngine(server.url, KEY, ["o3"])
+        for name in ("first", "second"):
+            asked = request(name, "openai:o3", temperature=1.0, top_p=1.0, tokens=77)
+            assert finish(within(lambda asked=asked: list(engine.stream([asked])))).reason == "stop"
+    assert len(server.requests) == 4, "what was refused once is not sent again"
+    sent = server.requests[-1].body
+    assert (sent["max_completion_tokens"], sent["temperature"]) == (77, 1.0)
+
+
+def test_sampling_that_a_model_refuses_is_told_and_never_left_out_silently():
+    with OpenAIServer(reply=echo, refuses=("temperature",)) as server:
+        error = finish(ask(server, temperature=0.3)).error
+    assert error is not None and "(HTTP 400): Unsupported parameter: 'temperature'" in error
+
+
 @pytest.mark.parametrize(("said", "reason"), [("stop", "stop"), ("length", "length"), ("content_filter", "stop")])
 def test_finish_reasons_are_translated(said, reason):
     with OpenAIServer([ok("はい", finish_reason=said)]) as server:
@@ -67,7 +85,7 @@ BROKEN: dict[str, tuple[list[Behaviour], str]] = {
     "a-forbidden-model": ([status(403, message=f"bad key {KEY}")], "refused the key"),
     "no-such-model": ([status(404)], "no model alpha"),
     "over-the-limit": ([status(429)] * 3, "rate limit"),
-    "a-bad-request": ([status(400, message="too long")], "HTTP 400"),
+    "a-bad-request": ([status(400, message=f"too\nlong {KEY}")], "HTTP 400): too long [key]; "),
     "a-broken-server": ([status(500)] * 3, "HTTP 500"),
     "cut-before-the-first-chunk": ([reset()] * 3, "cannot be reached"),
     "cut-in-the-middle": ([reset(after_chunks=2)], "broke off"),
@@ -98,6 +116,18 @@ def test_what_may_pass_is_tried_again(passing):
         chunks = ask(server)
         assert finish(chunks).reason == "stop"
         assert len(server.requests) == 3
+
+
+@pytest.mark.parametrize("refusal", [status(400), status(401), status(404)], ids=["request", "key", "model"])
+def test_a_request_that_is_refused_costs_nothing_of_the_spend_cap(refusal, monkeypatch):
+    monkeypatch.setattr(engine_module, "most_usd", lambda *_: 0.6)
+    with OpenAIServer([refusal], reply=echo) as server:
+        engine = EndpointEngine(server.url, KEY, ["alpha"], pacer=Pacer(cap_usd=1.0))
+        ends = [
+            finish(within(lambda name=name: list(engine.stream([request(name, "openai:alpha")]))))
+            for name in ("a", "b")
+        ]
+    assert [end.reason for end in ends] == ["error", "stop"]
 
 
 def test_a_reply_that_began_is_never_asked_for_again():
