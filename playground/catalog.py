@@ -102,7 +102,7 @@ def build_router(
         report("loading the embedded model and its adapters")
         found = adapters(settings) if served is None else {}  # then only the embedded judge reads its states
         try:
-            return LocalEngine(folder, found, max_context=settings.max_context)
+            return LocalEngine(folder, found, max_context=settings.max_context, device=_embedded_device(settings))
         except ModelUnavailable as error:
             shipped = {name: path for name, path in found.items() if path.parent == SHIPPED_ADAPTERS}
             if len(shipped) == len(found):
@@ -162,7 +162,12 @@ def _identify(model: str, settings: Settings) -> ModelIdentity:
     found = adapters(settings)
     if model != "base" and model not in found:
         raise ModelUnavailable(f"There is no model {model} here; choose one of base, {', '.join(found)}.")
-    return identify(ensure_embedded(settings.home), model, found.get(model))
+    return identify(ensure_embedded(settings.home), model, found.get(model), _embedded_device(settings))
+
+
+def _embedded_device(settings: Settings) -> str | None:
+    """Where the embedded model computes in this process: beside the app's vLLM server, which has the GPU and its memory, on the CPU."""
+    return "cpu" if settings.engine == "vllm" else None
 
 
 def _download(name: str, settings: Settings) -> Path:

@@ -73,14 +73,17 @@ class LocalEngine:
         *,
         base_id: str = "base",
         max_context: int | None = None,
+        device: str | None = None,
     ) -> None:
         """Load the model; takes seconds. `max_context` (tokens) bounds prompt plus reply below the model's own limit.
+
+        `device` is `cpu` or `cuda`; None is the GPU where there is one.
 
         Raises ModelUnavailable when the folder or an adapter cannot be used or the self-test fails.
         """
         self._base_id = base_id
         self._folder = folder
-        tokenizer, model = _load(folder)
+        tokenizer, model = _load(folder, device or _usual_device())
         self._tokenizer = tokenizer
         self._chat = ChatFormat(tokenizer)
         own_limit = getattr(model.config, "max_position_embeddings", None)
@@ -353,14 +356,15 @@ class LocalEngine:
                 raise ModelUnavailable(f"Self-test: adapter {name} changes nothing; it is empty or not for this base.")
 
 
-def identify(folder: Path, model: str, adapter: Path | None = None) -> ModelIdentity:
-    """What a LocalEngine of this folder would say that `model` is, from the files alone; takes seconds.
+def identify(folder: Path, model: str, adapter: Path | None = None, device: str | None = None) -> ModelIdentity:
+    """What a LocalEngine of this folder on this device would say that `model` is, from the files alone; takes seconds.
 
     Raises ModelUnavailable when a file is missing or an adapter cannot be used.
     """
+    device = device or _usual_device()
     return ModelIdentity(
         model=model,
-        base=_base_name(folder, _precision(preferred_dtype(), on_cpu=not torch.cuda.is_available())),
+        base=_base_name(folder, _precision(preferred_dtype(device), on_cpu=device == "cpu")),
         weights_sha256=weights_sha256(folder),
         adapter_sha256=read_adapter(adapter, model).sha256 if adapter else None,
         template_sha256=ChatFormat(_load_tokenizer(folder)).sha256,
@@ -382,15 +386,19 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def _load(folder: Path) -> tuple[Any, Any]:
+def _usual_device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _load(folder: Path, device: str) -> tuple[Any, Any]:
     from transformers import AutoModelForCausalLM
 
     tokenizer = _load_tokenizer(folder)
     with _explained(folder):
         model = AutoModelForCausalLM.from_pretrained(
-            folder, dtype=preferred_dtype(), trust_remote_code=False, use_safetensors=True, local_files_only=True
+            folder, dtype=preferred_dtype(device), trust_remote_code=False, use_safetensors=True, local_files_only=True
         )
-    return tokenizer, model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return tokenizer, model.to(device)
 
 
 def _load_tokenizer(folder: Path) -> Any:
@@ -411,10 +419,10 @@ def _explained(folder: Path) -> Iterator[None]:
         raise ModelUnavailable(f"The model in {folder} cannot be loaded: {first_line}") from error
 
 
-def preferred_dtype() -> torch.dtype:
-    """bfloat16 where the hardware multiplies it, float32 elsewhere."""
-    if torch.cuda.is_available():
-        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
+def preferred_dtype(device: str) -> torch.dtype:
+    """bfloat16 where the hardware multiplies it, float32 elsewhere; never float16, in which Gemma 3 overflows."""
+    if device != "cpu":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     # Without AVX-512 or AMX support a bfloat16 product is emulated, slower than float32.
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -56,7 +57,7 @@ class Router:
         says which folder each adapter of the embedded model has now: one that is new or was replaced since it was
         loaded is loaded when it is next asked for. `claim` says what others want of the device that the models in this
         process are on, see `Tenancy`; `served` answers for the embedded model in place of this process, which then only
-        reads its states. A process that holds the device for its whole life needs none. With a claim,
+        reads its states, on the CPU. A process that holds the device for its whole life needs none. With a claim,
         `identify` says what a model in this process is without putting it there.
         """
         self._embedded_ids = embedded_ids
@@ -136,7 +137,7 @@ class Router:
         self, contexts: Sequence[str], texts: Sequence[str], layer: int, terms: Terms | None = None
     ) -> Features:
         """Mean hidden states of texts on the embedded base; see `evaluation.judge.features.pooled_states`."""
-        with self._tenancy.use():
+        with nullcontext() if self.served is not None else self._tenancy.use():
             return self.embedded().pooled_states(contexts, texts, layer, terms)
 
     def stream(self, requests: Sequence[GenerationRequest]) -> Iterator[Chunk]:
@@ -224,11 +225,13 @@ class Router:
         from playground.engine.local import release_memory
 
         with self._loading, self._others_lock:
-            engines = [engine for engine in (self._embedded, *self._others.values()) if engine is not None]
-            self._embedded = None
+            engines = [*self._others.values()]
             self._others.clear()
-            self._loaded = {}
-            if self._start.state.error is None:
+            if self._embedded is not None and self.served is None:
+                engines.append(self._embedded)
+                self._embedded = None
+                self._loaded = {}
+            if self._embedded is None and self._start.state.error is None:
                 self._start.ready(unloaded=True)
         for engine in engines:
             engine.close()

@@ -176,7 +176,7 @@ def _generate_s(folder: Path, requests: list[Request]) -> float:
     from training.presets import SHIPPED_ADAPTERS
 
     chat = ChatFormat(AutoTokenizer.from_pretrained(folder))
-    base = AutoModelForCausalLM.from_pretrained(folder, dtype=preferred_dtype()).eval()
+    base = AutoModelForCausalLM.from_pretrained(folder, dtype=preferred_dtype("cpu")).eval()
     model = PeftModel.from_pretrained(base, SHIPPED_ADAPTERS / PAIR[0], adapter_name=PAIR[0])
     model.load_adapter(SHIPPED_ADAPTERS / PAIR[1], adapter_name=PAIR[1])
     began = time.perf_counter()

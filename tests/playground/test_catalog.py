@@ -219,3 +219,22 @@ def test_one_damaged_adapter_of_ones_own_does_not_take_the_engine_with_it(tmp_pa
     broken = catalog.build_router(settings_for(tmp_path / "elsewhere"))
     with pytest.raises(ModelUnavailable, match="general"):
         within(broken.embedded)
+
+
+@pytest.mark.parametrize(("engine", "device"), [("transformers", None), ("vllm", "cpu")])
+def test_beside_the_apps_vllm_server_the_embedded_judge_computes_on_the_cpu(tmp_path, monkeypatch, engine, device):
+    from playground.engine import local
+
+    opened: list[dict[str, object]] = []
+    monkeypatch.setattr(local, "LocalEngine", lambda *_, **options: opened.append(options) or FakeLocal())
+    monkeypatch.setattr(catalog, "ensure_embedded", lambda *_: tmp_path)
+    router = catalog.build_router(settings_for(tmp_path, engine=engine))
+    router.embedded()
+    assert [options["device"] for options in opened] == [device]
+
+
+class FakeLocal:
+    """A model that was opened and serves nothing."""
+
+    def model_ids(self) -> list[str]:
+        return []

@@ -94,7 +94,7 @@ def echo(body: dict[str, Any]) -> str:
 def exact_local(folder: Path, adapters: dict[str, Path], **options: Any) -> Iterator[LocalEngine]:
     """A LocalEngine in float32 without int8, so that its text does not depend on who shares the batch."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(local, "preferred_dtype", lambda: torch.float32)
+        patch.setattr(local, "preferred_dtype", lambda device: torch.float32)
         patch.setattr(local, "Decoder", lambda model, int8: Decoder(model, int8=False))
         engine = LocalEngine(folder, adapters, **options)
     try:

@@ -67,7 +67,9 @@ def claim() -> Iterator[FakeClaim]:
 class House:
     """A router over tiny models with a claim, and what it has loaded."""
 
-    def __init__(self, tiny: Path, adapters: dict[str, Path], claim: FakeClaim) -> None:
+    def __init__(
+        self, tiny: Path, adapters: dict[str, Path], claim: FakeClaim, served: FakeEngine | None = None
+    ) -> None:
         self.loads: list[weakref.ref[Any]] = []
 
         def load(report: Any) -> LocalEngine:
@@ -86,6 +88,7 @@ class House:
             [self.remote],
             load_other=lambda model: LocalEngine(tiny, {}, base_id=model),
             adapters=lambda: adapters,
+            served=served,  # type: ignore[arg-type]
             claim=lambda: claim,
             identify=identity,
         )
@@ -185,6 +188,19 @@ def test_a_judge_uses_the_models_like_a_question(house: House, claim: FakeClaim)
         house.router.pooled_states(["問"], ["答"], 1)
     claim.wanted_by_other.clear()
     assert (house.router.pooled_states(["問"], ["答"], 1) == found).all()
+
+
+def test_beside_a_server_that_has_the_device_a_judge_reads_and_stays(tiny, tiny_adapters, claim: FakeClaim):
+    house = House(tiny, tiny_adapters, claim, served=FakeEngine("first"))
+    claim.taken_by_other.set()
+    house.router.pooled_states(["問"], ["答"], 1)
+    assert claim.log == [] and len(house.loads) == 1
+    claim.taken_by_other.clear()
+    house.answer(model="path:tiny")  # a model of this process, which has to leave again
+    claim.wanted_by_other.set()
+    wait_until(lambda: not claim.ours)
+    house.router.pooled_states(["問"], ["答"], 1)
+    assert len(house.loads) == 1
 
 
 def test_what_a_model_is_can_be_told_without_the_device(house: House, claim: FakeClaim, tiny, tiny_adapters):
