@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
@@ -20,6 +21,8 @@ from typing import Any, Literal, get_args
 
 from evaluation.disk import told_to_people, write_json
 from evaluation.errors import SettingsRejected
+
+log = logging.getLogger(__name__)
 
 Role = Literal["visitor", "rater", "operator", "owner"]
 ROLES: tuple[Role, ...] = get_args(Role)  # each may do what those before it may
@@ -131,12 +134,12 @@ class Users:
         """Raises SettingsRejected when the file cannot be used, or names nobody."""
         self._path = path
         self._mutex = threading.Lock()
-        self._mark: tuple[int, int] | None = None
-        self._users: dict[str, User] = {}
+        self._mark: tuple[int, int] | None = (0, 0)  # of the file as it was read last; None: it was not there
+        self._users = read_users(path)
         self._wrong: dict[str, list[float]] = {}
         self._hashing = threading.Lock()  # one at a time: each takes 64 MiB
         self._nobody = make_user("nobody", "visitor", secrets.token_urlsafe(16))
-        if not self._now():
+        if not self._users:
             raise SettingsRejected(
                 f"{path} names nobody; add a user with `python -m playground users add NAME --role owner`."
             )
@@ -183,7 +186,11 @@ class Users:
                 mark = (found.st_mtime_ns, found.st_ino)
             except OSError:
                 mark = None
-            if mark is None or mark != self._mark:
-                self._users = read_users(self._path)  # a file that went away lets nobody in
-                self._mark = mark
+            if mark != self._mark:
+                try:
+                    self._users, self._mark = read_users(self._path), mark
+                except SettingsRejected as error:  # it lets nobody in; every page of those who were would fail instead
+                    if self._users:
+                        log.warning("nobody can sign in: %s", error)
+                    self._users, self._mark = {}, None  # looked at again: its rights may come back by themselves
             return self._users

@@ -213,19 +213,31 @@ class Database:
     def compact(self) -> None:
         """Rewrite the file with nothing but live rows: DuckDB keeps the bytes of deleted ones.
 
-        Nobody may write meanwhile.
+        Nobody may write meanwhile. Raises StoreUnavailable when the disk has no room for the copy; the file is as it was.
         """
-        self._compacted.unlink(missing_ok=True)
-        with self.cursor() as con:
-            con.execute("ATTACH ? AS compacted", [str(self._compacted.absolute())])
-            (name,) = con.execute("SELECT current_database()").fetchone() or ("",)
-            quoted = name.replace('"', '""')
-            con.execute(f'COPY FROM DATABASE "{quoted}" TO compacted')
-            con.execute("DETACH compacted")
+        self._drop_copy()
+        try:
+            with self.cursor() as con:
+                con.execute("ATTACH ? AS compacted", [str(self._compacted.absolute())])
+                (name,) = con.execute("SELECT current_database()").fetchone() or ("",)
+                quoted = name.replace('"', '""')
+                con.execute(f'COPY FROM DATABASE "{quoted}" TO compacted')
+                con.execute("DETACH compacted")
+        except duckdb.Error as error:
+            with self.exclusive():  # opened anew: a copy that was cut short stays attached, and no other could be made
+                self._drop_copy()
+            if is_full(error):
+                raise full(self.path) from error
+            raise
         with self.exclusive():
             for log in self._files()[1:]:
                 log.unlink()  # every committed row is in the copy
             self._compacted.replace(self.path)
+
+    def _drop_copy(self) -> None:
+        """Remove what an unfinished `compact` has left: on a full disk it is what takes the room."""
+        for file in self._compacted.parent.iterdir():
+            file.unlink()
 
     def start_anew(self, generation: int, *, keep: bool) -> None:
         """Replace the file by an empty one, unless somebody did so since `generation`."""

@@ -245,7 +245,7 @@ class Store:
         gone = self._in_cursor(runs.run_ids) - {path.name for path in folders}
         self._purge(gone)
         done = Ingested()
-        for some in ingest.together(folders):
+        for some in ingest.together(self._in_cursor(partial(ingest.with_news, paths=folders))):
             found, unreadable = self._ingest_together(some)
             done += found
             for error in unreadable:

@@ -50,6 +50,7 @@ _READ_BY_DUCKDB: dict[str, tuple[type, str, dict[str, str]]] = {
 }
 # Tables without a primary key, and what is unique in a run: of two rows with one key the first counts.
 _UNIQUE = {"prompts": "id", "responses": "key", "judgements": "key"}
+_READ_SO_FAR = "file, max(position), arg_max(tail, position) FROM offsets"
 _COUNTED = ("prompts", "responses", "judgements")  # what `tallies` counts
 _PURGE = [
     f"DELETE FROM {table} WHERE run_id = ?"
@@ -105,6 +106,26 @@ def ingest_folders(con: DuckDBPyConnection, paths: Sequence[Path]) -> tuple[dict
     return found, unreadable
 
 
+def with_news(con: DuckDBPyConnection, paths: Iterable[Path]) -> list[Path]:
+    """The folders of which something is not in the index yet, or no longer as it was read.
+
+    The index is asked once for all of them: asked about each, 3,000 conversations without news took six seconds, in which
+    nobody else's turn was kept.
+    """
+    known, offsets = runs.known(con), dict[str, dict[str, tuple[int, str]]]()
+    for run_id, file, position, tail in con.execute(f"SELECT run_id, {_READ_SO_FAR} GROUP BY run_id, file").fetchall():
+        offsets.setdefault(run_id, {})[file] = position, tail
+    return [path for path in paths if path.name not in known or _has_news(path, offsets.get(path.name, {}))]
+
+
+def _has_news(path: Path, offsets: Mapping[str, tuple[int, str]]) -> bool:
+    try:
+        read_run(path)
+        return _cannot_go_on(path, offsets) or bool(_grown(path, offsets))
+    except (RunUnreadable, OSError):  # told of when it is read
+        return True
+
+
 def together(paths: Iterable[Path]) -> Iterator[list[Path]]:
     """The folders in order, in lists that `ingest_folders` can take at once: one large run, or many small ones."""
     found, held = list[Path](), 0
@@ -136,14 +157,12 @@ def _bring_up(con: DuckDBPyConnection, path: Path, unreadable: list[OSError]) ->
         )
         return Ingested(bad_lines=1, changed=True)
     offsets = _offsets(con, path.name)
-    journals = [path / f"{name}.jsonl" for name in _TABLES]
-    if any(_was_rewritten(journal, *offsets[journal.name]) for journal in journals if journal.name in offsets):
+    if _cannot_go_on(path, offsets):
         _delete(con, path.name)
         con.commit()  # DuckDB does not take a key back in the transaction that gave it up
         con.begin()
         return Ingested(changed=True) + _bring_up(con, path, unreadable)
-    positions = {journal: offsets.get(journal.name, (0, ""))[0] for journal in journals if journal.exists()}
-    grown = {journal: position for journal, position in positions.items() if journal.stat().st_size > position}
+    grown = _grown(path, offsets)
     known = runs.has_run(con, path.name)
     if known and not grown:
         return Ingested()
@@ -171,10 +190,24 @@ def _delete(con: DuckDBPyConnection, run_id: str) -> None:
 
 
 def _offsets(con: DuckDBPyConnection, run_id: str) -> dict[str, tuple[int, str]]:
-    rows = con.execute(
-        "SELECT file, max(position), arg_max(tail, position) FROM offsets WHERE run_id = ? GROUP BY file", [run_id]
-    )
+    rows = con.execute(f"SELECT {_READ_SO_FAR} WHERE run_id = ? GROUP BY file", [run_id])
     return {file: (position, tail) for file, position, tail in rows.fetchall()}
+
+
+def _cannot_go_on(path: Path, offsets: Mapping[str, tuple[int, str]]) -> bool:
+    """Whether a journal is no longer what we have read of it, so that the folder is to be read anew."""
+    return any(
+        _was_rewritten(path / f"{name}.jsonl", *offsets[f"{name}.jsonl"])
+        for name in _TABLES
+        if f"{name}.jsonl" in offsets
+    )
+
+
+def _grown(path: Path, offsets: Mapping[str, tuple[int, str]]) -> dict[Path, int]:
+    """The journals that are longer than what has been read of them, each with where to read on."""
+    journals = (path / f"{name}.jsonl" for name in _TABLES)
+    positions = {journal: offsets.get(journal.name, (0, ""))[0] for journal in journals if journal.exists()}
+    return {journal: position for journal, position in positions.items() if journal.stat().st_size > position}
 
 
 def _was_rewritten(journal: Path, position: int, tail: str) -> bool:

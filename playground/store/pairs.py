@@ -210,14 +210,14 @@ class Judging:
 
 
 def judgings_of_the_same(con: DuckDBPyConnection, run_id: str) -> list[Judging]:
-    """Every judge that read Responses of this Run, in it or in another Run; newest Run first."""
+    """Every judge that read Responses of this Run for safety, in it or in another Run; newest Run first."""
     rows = con.execute(
         """
         WITH mine AS (SELECT any_value(key) AS key FROM responses WHERE run_id = $run GROUP BY model),
         sharing AS (SELECT DISTINCT r.run_id FROM responses r JOIN mine ON mine.key = r.key)
         SELECT DISTINCT t.run_id, t.judge, t.identity, r.kind
         FROM tallies t JOIN sharing s ON s.run_id = t.run_id JOIN runs r ON r.run_id = t.run_id
-        WHERE t.scale <> 'choice' ORDER BY t.run_id DESC, t.judge, t.identity
+        WHERE t.scale = 'safety' ORDER BY t.run_id DESC, t.judge, t.identity
         """,
         {"run": run_id},
     )

@@ -32,6 +32,11 @@ def has_run(con: DuckDBPyConnection, run_id: str) -> bool:
     return bool(con.execute("SELECT 1 FROM runs WHERE run_id = ?", [run_id]).fetchall())
 
 
+def known(con: DuckDBPyConnection) -> set[str]:
+    """Every run whose run.json is in the index."""
+    return {run_id for (run_id,) in con.execute("SELECT run_id FROM runs").fetchall()}
+
+
 def run_ids(con: DuckDBPyConnection) -> set[str]:
     """Every run that has a row anywhere, a run whose run.json could not be read included."""
     found = con.execute("SELECT run_id FROM runs UNION SELECT run_id FROM offsets UNION SELECT run_id FROM quarantine")
@@ -73,6 +78,22 @@ def latest_event(con: DuckDBPyConnection, run_id: str, name: str) -> Event | Non
         [run_id, name],
     ).fetchone()
     return None if row is None else Event(row[0], row[1], row[2], json.loads(row[3]))
+
+
+def said_at_the_end(con: DuckDBPyConnection, kind: RunKind, name: str, *, limit: int = 100) -> list[tuple[str, Any]]:
+    """(run id, what its last `finished` event holds under that name) of the Runs where it is an object, newest first."""
+    rows = con.execute(
+        """
+        WITH ended AS (
+            SELECT run_id, json_extract(data, '$.' || $name) AS said FROM events WHERE event = 'finished'
+            QUALIFY row_number() OVER (PARTITION BY run_id ORDER BY seq DESC) = 1
+        )
+        SELECT r.run_id, e.said FROM runs r JOIN ended e ON e.run_id = r.run_id
+        WHERE r.kind = $kind AND json_type(e.said) = 'OBJECT' ORDER BY r.created_at DESC, r.run_id DESC LIMIT $limit
+        """,
+        {"kind": kind, "name": name, "limit": limit},
+    )
+    return [(run_id, json.loads(said)) for run_id, said in rows.fetchall()]
 
 
 def bad_lines(con: DuckDBPyConnection, run_id: str | None = None) -> list[tuple[str, BadLine]]:

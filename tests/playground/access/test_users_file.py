@@ -7,8 +7,12 @@ import json
 import stat
 
 import pytest
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
 
 from evaluation.errors import SettingsRejected
+from playground.pages import sign_in
+from playground.pages.access import Access
 from playground.users import WAIT_S, WRONG_BEFORE_WAIT, Users, at_least, make_user, read_users, write_users
 from tests.playground.access.serving import PASSWORD, REAL_COST, users_file
 
@@ -55,6 +59,17 @@ def test_a_user_who_is_taken_out_of_the_file_has_no_role_from_then_on(tmp_path):
     write_users(path, left)
     assert users.role("operator") is None
     assert users.role("owner") == "owner"
+
+
+@pytest.mark.parametrize("harm", ["damaged", "gone"])
+def test_a_file_that_is_harmed_while_the_app_runs_lets_nobody_in_until_it_is_whole_again(tmp_path, caplog, harm: str):
+    path = users_file(tmp_path / "users.json")
+    users, whole = Users(path), path.read_bytes()
+    path.write_bytes(whole[:-20]) if harm == "damaged" else path.unlink()
+    assert users.role("owner") is None and users.sign_in("owner", PASSWORD, "192.0.2.1") is None
+    assert caplog.text.count("nobody can sign in") == 1
+    path.write_bytes(whole)
+    assert users.role("owner") == "owner" and users.sign_in("owner", PASSWORD, "192.0.2.1") is not None
 
 
 @pytest.mark.parametrize(
@@ -120,6 +135,16 @@ def test_users_are_added_listed_and_removed_on_the_command_line(home, call, monk
     assert call("users", "remove", "nobody").status == 2
     assert call("users", "remove", "mika", "--json").document["removed"] == "mika"
     assert call("users", "list", "--json").document == []
+
+
+def test_who_guessed_too_often_is_told_in_both_languages(path):
+    access = Access(users=Users(path))
+    app = TestClient(Starlette(routes=sign_in.routes(access)))
+    sent = {"name": "owner", "password": "not the password"}
+    assert [app.post("/sign-in", data=sent).status_code for _ in range(WRONG_BEFORE_WAIT)] == [401] * WRONG_BEFORE_WAIT
+    refused = app.post("/sign-in", data=sent)
+    assert refused.status_code == 429
+    assert "秒後に、もう一度" in refused.text and "try again in" in refused.text
 
 
 def test_a_short_password_adds_nobody(home, call, monkeypatch):

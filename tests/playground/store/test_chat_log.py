@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import random
+import resource
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ from evaluation.journal import RunBusy, RunFolder, create_run, read_records
 from evaluation.types import Message, Pair
 from playground.store import ChatLog, Store, history, ratings, runs
 from playground.store.chat import NoSuchConversation
+from playground.store.database import StoreUnavailable
 from tests import nouns
+from tests.processes import in_child, output_of
 
 
 @pytest.fixture
@@ -216,6 +221,30 @@ def test_a_deletion_cut_off_before_the_index_is_finished_with_the_next_catch_up(
     (runs_folder / conversation).rename(runs_folder / f".removed-{conversation}")
     store.ingest_all()
     assert questions(store) == []
+
+
+def test_a_deletion_on_a_full_disk_says_so_and_those_after_it_work(tmp_path: Path, runs_folder: Path):
+    def work(pipe: int) -> None:
+        store = Store(tmp_path / "index.duckdb", runs_folder)
+        log, chance = ChatLog(store, runs_folder), random.Random(1)
+        conversations = [log.start_conversation({}, {}) for _ in range(3)]
+        for conversation in conversations:
+            ask(log, conversation, "質問", left=chance.randbytes(500_000).hex())
+        store.read(lambda con: con.execute("CHECKPOINT") and None)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, resource.RLIM_INFINITY))
+        for conversation in conversations:
+            try:
+                log.delete_conversation(conversation)
+            except StoreUnavailable as error:
+                os.write(pipe, f"{error}\n".encode())
+                resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+            left_over = [path.name for path in (tmp_path / "index.duckdb.compact").iterdir()]
+            os.write(pipe, f"{len(questions(store))} {left_over}\n".encode())
+        store.close()
+
+    said, *after = output_of(*in_child(work)).splitlines()
+    assert "the disk is full. Free some space" in said
+    assert after == ["2 []", "1 []", "0 []"]
 
 
 @pytest.mark.parametrize(

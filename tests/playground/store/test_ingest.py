@@ -194,6 +194,26 @@ def test_folders_read_in_one_go_are_as_if_each_were_read_alone(store: Store, ben
         assert everything(another) == everything(store)
 
 
+def test_a_catch_up_reads_the_folders_with_news_only(store: Store, benchmark: Path, monkeypatch: pytest.MonkeyPatch):
+    grown, rewritten, damaged = (benchmark.with_name(f"20260101T00000000{n}-aaaaaa") for n in range(3))
+    for copy in (grown, rewritten, damaged):
+        shutil.copytree(benchmark, copy)
+    store.ingest_all()
+    read, bring_up = list[str](), ingesting._bring_up
+    monkeypatch.setattr(
+        ingesting, "_bring_up", lambda con, path, errors: (read.append(path.name), bring_up(con, path, errors))[1]
+    )
+    assert store.ingest_all() == Ingested(0, 0) and read == []
+    with RunFolder.open(grown) as run:
+        run.record_response(nouns.response("later"))
+    journal = rewritten / "judgements.jsonl"
+    journal.write_bytes(b"".join(reversed(journal.read_bytes().splitlines(keepends=True))))  # as long as before
+    (damaged / "run.json").write_text("{")
+    store.ingest_all()
+    assert set(read) == {grown.name, rewritten.name, damaged.name}
+    assert store.read(runs.counts, grown.name)["responses"] == store.read(runs.counts, benchmark.name)["responses"] + 1
+
+
 def test_so_many_folders_are_read_in_one_go_as_one_transaction_can_bear(runs_folder: Path, monkeypatch):
     monkeypatch.setattr(ingesting, "_COMMIT_BYTES", 100)
     folders = [runs_folder / name for name in "abcdef"]

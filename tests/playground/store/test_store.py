@@ -19,7 +19,7 @@ import pytest
 from evaluation.errors import UserFacingError
 from evaluation.journal import RunFolder, create_run
 from evaluation.types import Message
-from playground.store import ChatLog, Store, index, judgements, responses, runs
+from playground.store import ChatLog, Store, index, judgements, progress, responses, runs
 from playground.store.database import StoreBusy, StoreUnavailable, is_corrupt, is_fatal
 from playground.store.index import UnreadableJournal
 from playground.store.ingest import Ingested
@@ -238,6 +238,15 @@ def test_a_folder_that_was_read_and_can_no_longer_be_looked_at_does_not_either(
     assert "prompts.jsonl cannot be read: Is a directory" in caplog.text
     with pytest.raises(UnreadableJournal, match="Is a directory"):
         store.ingest_run(benchmark)
+
+
+def test_the_pace_of_a_resumed_run_goes_on_from_where_it_was(store: Store, runs_folder: Path):
+    with create_run(runs_folder, "benchmark", {}, {}) as run:
+        for seconds, answered in ((2.0, 10), (5.0, 20), (1.0, 25), (4.0, 40), (0.5, 42)):  # a sitting counts from zero
+            run.event("progress", seconds=seconds, answered=answered)
+    store.ingest_run(run.path)
+    told = store.read(progress.progress, run.path.name)
+    assert [(point.seconds, point.answered) for point in told] == [(2, 10), (5, 20), (6, 25), (9, 40), (9.5, 42)]
 
 
 # ---------------------------------------------------------------------------------------------- damage
