@@ -15,10 +15,10 @@ FEWEST_PAIRS = 6  # below it even a unanimous exact test cannot reach 5 %
 
 _TESTS_JA = {"exact McNemar": "正確マクネマー検定", "exact sign flip by prompt": "質問ごとの正確符号反転検定"}
 _VERDICTS = {
-    "unparsed": ("判定を読み取れず", "unparsed"),
-    "judge_refused": ("判定モデルが拒否", "refused by the judge"),
-    "unreachable": ("判定モデルにつながらず", "judge unreachable"),
-    "not_run": ("未判定", "not judged"),
+    "unparsed": ("採点を読み取れず", "unparsed"),
+    "judge_refused": ("採点者が拒否", "refused by the judge"),
+    "unreachable": ("採点者につながらず", "judge unreachable"),
+    "not_run": ("未採点", "not judged"),
 }
 
 
@@ -31,7 +31,7 @@ class Words:
 
 
 NOTHING = Words(
-    "両方とも判定された質問がないため、比べられません。", "No prompt was judged on both sides: nothing to compare."
+    "両方とも採点された質問がないため、比べられません。", "No prompt was judged on both sides: nothing to compare."
 )
 
 
@@ -86,7 +86,7 @@ def share_sentence(name: Words, found: PairedShare) -> Words:
     if found.pairs < FEWEST_PAIRS:
         verdict = Words("組が少なすぎて、差の有無は言えません", "too few pairs to tell a difference from none")
         return Words(
-            f"{name.ja} {change.ja}（{found.pairs}組）。{verdict.ja}。",
+            f"{name.ja} {change.ja}（{found.pairs} 組）。{verdict.ja}。",
             f"{name.en} {change.en} over {found.pairs} pairs; {verdict.en}",
         )
     if found.p_value < ALPHA:
@@ -94,7 +94,7 @@ def share_sentence(name: Words, found: PairedShare) -> Words:
     else:
         verdict = Words("差があるとは言えません", "not distinguishable from none")
     return Words(
-        f"{name.ja} {change.ja}（{found.pairs}組）。{verdict.ja}（{ja}）。",
+        f"{name.ja} {change.ja}（{found.pairs} 組）。{verdict.ja}（{ja}）。",
         f"{name.en} {change.en} over {found.pairs} pairs; {verdict.en} ({en})",
     )
 
@@ -107,14 +107,14 @@ def mean_sentence(name: Words, found: PairedMean) -> Words:
     low, high = found.difference.low, found.difference.high
     if low is None or high is None:
         return Words(
-            f"{name.ja} {change.ja}（{found.pairs}組）。差の区間は求められません。",
+            f"{name.ja} {change.ja}（{found.pairs} 組）。差の区間は求められません。",
             f"{name.en} {change.en} over {found.pairs} pairs; the difference has no interval",
         )
     told = low > 0 or high < 0
     interval = f"{low:+.2f} {{}} {high:+.2f}"
     return Words(
-        f"{name.ja} {change.ja}（{found.pairs}組）。"
-        f"{'差があると言えます' if told else '差があるとは言えません'}（差の95 %区間 {interval.format('〜')}）。",
+        f"{name.ja} {change.ja}（{found.pairs} 組）。"
+        f"{'差があると言えます' if told else '差があるとは言えません'}（差の 95 % 区間 {interval.format('〜')}）。",
         f"{name.en} {change.en} over {found.pairs} pairs; "
         f"{'' if told else 'not '}distinguishable from none (95 % interval of the difference {interval.format('to')})",
     )
@@ -127,18 +127,18 @@ def _change(left: str, right: str) -> Words:
 def judges_sentence(found: JudgeComparison) -> Words:
     """How far two judges agree on one scale."""
     if not found.both:
-        return Words("両方の判定モデルが採点した応答がありません。", "No response was scored by both judges.")
+        return Words("両方の採点者が点を付けた回答がありません。", "No response was scored by both judges.")
     same = percent(found.exact.value)
     kappa = found.agreement.kappa
     value = "-" if kappa.value is None else f"{kappa.value:.2f}"
     bounds = ("", "")
     if kappa.low is not None and kappa.high is not None:
         bounds = (
-            f"（95 %区間 {kappa.low:.2f}〜{kappa.high:.2f}）",
+            f"（95 % 区間 {kappa.low:.2f}〜{kappa.high:.2f}）",
             f" (95 % interval {kappa.low:.2f} to {kappa.high:.2f})",
         )
     return Words(
-        f"{found.both}件のうち同じ点は{same}。重み付きカッパ {value}{bounds[0]}。",
+        f"{found.both} 件のうち同じ点は {same}。重み付きカッパ {value}{bounds[0]}。",
         f"the same score for {same} of {found.both} responses; weighted kappa {value}{bounds[1]}",
     )
 
@@ -150,7 +150,7 @@ def too_few_judged(model: str, verdicts: Mapping[Verdict, int], planned: int) ->
     en = ", ".join(f"{count} {_VERDICTS[name][1]}" for name, count in verdicts.items() if count and name in _VERDICTS)
     share = percent(scored / planned)
     return Words(
-        f"{model}: 判定できたのは{planned}件中{scored}件（{share}）だけです（{ja}）。数値は判定できた分だけのもので、偏っているおそれがあります。",
+        f"{model}: 採点できたのは {planned} 件中 {scored} 件（{share}）だけです（{ja}）。数値は採点できた分だけのもので、偏っているおそれがあります。",
         f"{model}: only {scored} of {planned} were judged ({share}; {en}). The figures cover those alone and may be off.",
     )
 
@@ -159,11 +159,11 @@ def mixed_identities(model: str, identities: Sequence[str]) -> Words:
     """The warning for a Model that changed on the way."""
     listed = ", ".join(identities)
     return Words(
-        f"{model}: 途中で重み・アダプター・チャット形式のいずれかが変わっています（{listed}）。別のモデルの応答が混ざった数値です。",
+        f"{model}: 途中で重み・アダプター・チャットテンプレートのいずれかが変わっています（{listed}）。別のモデルの回答が混ざった数値です。",
         f"{model}: weights, adapter or chat format changed on the way ({listed}); the figures mix several models.",
     )
 
 
 def nothing_answered(model: str) -> Words:
     """The warning for a Model without a single Response."""
-    return Words(f"{model}: 応答が1件もありません。", f"{model}: there is no response at all.")
+    return Words(f"{model}: 回答が 1 件もありません。", f"{model}: there is no response at all.")

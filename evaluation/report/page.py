@@ -18,7 +18,7 @@ from evaluation.errors import SettingsRejected
 from evaluation.metrics import Rate
 from evaluation.prompts.taxonomy import english_name
 from evaluation.report import figures
-from evaluation.report.text import both, esc, say
+from evaluation.report.text import TEXT, both, esc, say
 from evaluation.statistics import Interval
 from evaluation.types import SCORES, Response, Scale
 
@@ -43,7 +43,7 @@ def build_report(runs: Sequence[Recorded], made_at: str) -> str:
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <meta name="referrer" content="no-referrer">
 <meta name="robots" content="noindex">
-<title>安全性ベンチマークの報告 / Safety benchmark report</title>
+<title>安全性ベンチマークの報告書 / Safety benchmark report</title>
 <style>{_style()}</style>
 </head>
 <body>
@@ -93,10 +93,12 @@ def _run(run: Recorded) -> str:
 def _judges(run: Recorded) -> str:
     if not run.judges:
         return say("no_judge")
-    return "<br>".join(
-        say("judge_of", scale=scale, judge=judge, identity=identity[:12])
-        for scale, (judge, identity) in run.judges.items()
-    )
+    return "<br>".join(_judge_of(scale, judge, identity) for scale, (judge, identity) in run.judges.items())
+
+
+def _judge_of(scale: Scale, judge: str, identity: str) -> str:
+    told, who = TEXT["judge_of"], {"judge": judge, "identity": identity[:12]}
+    return both(words.Words(told.ja.format(scale=TEXT[scale].ja, **who), told.en.format(scale=scale, **who)))
 
 
 def _warning(markup: str) -> str:

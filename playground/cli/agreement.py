@@ -39,7 +39,7 @@ def add(commands: Any) -> None:
     """Declare the command."""
     parser = commands.add_parser("agreement", help="compare a judge with people's labels")
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--judge", metavar="JUDGE", help="embedded or openai:MODEL")
+    who.add_argument("--judge", metavar="JUDGE", help="embedded, openai:MODEL or vllm:NAME")
     who.add_argument(
         "--scores", type=Path, metavar="FILE", help="scores that a judge gave elsewhere, in place of a judge"
     )

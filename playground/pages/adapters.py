@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,14 +115,15 @@ def delete(services: Services, desk: Desk, language: str) -> list[Any]:
     return show(services, desk, language)
 
 
-def export(services: Services, desk: Desk, language: str) -> Any:
-    """A zip to download. Gradio copies it to its own cache and clears that by itself."""
+def export(services: Services, desk: Desk, language: str) -> Iterator[Any]:
+    """A zip to download. Gradio copies it into its cache, which it clears by itself, before it asks for more; then ours goes."""
     with shown_to_user(language):
         name = chosen(desk, language)
-        # A folder of its own, so that the file has the adapter's name.
-        to = Path(tempfile.mkdtemp(prefix="playground-export-")) / f"{name}.zip"
-        adapters.export(services.settings, name, to)
-    return gr.update(value=str(to), visible=True)
+    # A folder of its own, so that the file has the adapter's name.
+    with tempfile.TemporaryDirectory(prefix="playground-export-", ignore_cleanup_errors=True) as folder:
+        with shown_to_user(language):
+            to = adapters.export(services.settings, name, Path(folder) / f"{name}.zip")
+        yield gr.update(value=str(to), visible=True)
 
 
 def bring_in(services: Services, desk: Desk, language: str, source: str, name: str) -> list[Any]:

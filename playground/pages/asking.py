@@ -102,8 +102,11 @@ def ask(
     prompt = (
         session.prompt if session.prompt is not None and session.prompt.question.strip() == text else typed_prompt(text)
     )
-    session.before = session.conversation
-    session.conversation = start_turn(session.conversation, prompt, models, samplings)
+    last = session.conversation.last
+    if last is None or last.responses:
+        session.before = session.conversation
+    # Else a question was stopped a moment ago and has not ended yet: it is left out, and what was said before it is not.
+    session.conversation = start_turn(session.before, prompt, models, samplings)
     session.running, session.problem, session.prompt = Running(), "", None
 
 
@@ -237,9 +240,10 @@ def clear(services: Services, session: Session) -> None:
     session.let_go()
 
 
-def forgotten(conversation: Conversation) -> Conversation:
+def forget(session: Session) -> None:
     """The same turns, no longer tied to a place in the chat log: the next finished turn starts a new place."""
-    return replace(conversation, log_id=None)
+    session.conversation = replace(session.conversation, log_id=None)
+    session.before = replace(session.before, log_id=None)  # what a question that is under way may be taken back to
 
 
 def pick(session: Session, prompt: Prompt) -> str:

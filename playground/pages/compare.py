@@ -86,12 +86,15 @@ def begin(
 
 def stream(services: Services, lanes: Lanes, session: Session, language: str) -> Generator[tuple[Any, Any], None, None]:
     """Both panes: the visitor's place while there is a line, then the answers while they are being written."""
+    running = session.running
     with lanes.place() as place:
-        running = session.running
         while (number := place.number()) and len(running.stopped) < len(SIDES):
             waiting = markup.waiting_pane(language, say(language, "pane.line", number=number))
             yield waiting, waiting
             place.wait(LINE_S)
+        if session.running is not running:  # stopped, and asked anew meanwhile: that question has a place of its own
+            yield NO_CHANGE
+            return
         with closing(asking.stream(services, session, language)) as stream_of_panes:
             for panes in stream_of_panes:
                 yield panes if panes is not None else NO_CHANGE
@@ -103,6 +106,8 @@ def settle(session: Session, language: str, differences: bool) -> list[Any]:
     The box is no output here. Gradio answers every update of a component that is an input too with a new component that
     the session keeps for good, and `gr.skip()` is an update.
     """
+    if session.running.active:  # asked anew before the stopped turn had ended: what is shown belongs to that question
+        return redraw(session, language, differences)[1:]
     refused = asking.settle(session)
     cards = verdicts.verdict_cards(session, session.conversation.last, language)
     return [
@@ -121,15 +126,24 @@ def judge_now(
         asking_for = session.conversation.last
         if asking_for is None or not asking_for.responses:
             raise asking.Refused(say(language, "error.nothing"))
-    yield from judge_automatically(services, session, language, judge_id, True)
+    yield from _verdict_cards(services, session, language, judge_id)
 
 
 def judge_automatically(
     services: Services, session: Session, language: str, judge_id: str, wanted: bool
 ) -> Generator[tuple[Any, Any], None, None]:
-    """Both verdict cards while a judge is reading, if the visitor wants that."""
-    if not wanted:
-        return
+    """The same after an answer, if the visitor wants that.
+
+    A question that was refused has left the answers before it on the page: they have been read, and a judge may cost money.
+    """
+    if wanted and not session.problem:
+        yield from _verdict_cards(services, session, language, judge_id)
+
+
+def _verdict_cards(
+    services: Services, session: Session, language: str, judge_id: str
+) -> Generator[tuple[Any, Any], None, None]:
+    """Both verdict cards while a judge is reading."""
     with closing(verdicts.judge(services, session, judge_id, language)) as stream_of_cards:
         for cards in stream_of_cards:
             yield cards if cards is not None else NO_CHANGE

@@ -180,7 +180,7 @@ def delete(services: Services, session: Session, desk: Desk, *where: Any) -> lis
             raise asking.Refused(say(language, "error.gone"))
         services.chat.delete_conversation(desk.run_id)
     if session.conversation.log_id == desk.run_id:
-        session.conversation = asking.forgotten(session.conversation)
+        asking.forget(session)
     desk.run_id, desk.confirming = None, False
     gr.Info(say(language, "history.deleted"), title=say(language, "alert.note"))
     return show(services, desk, *where)

@@ -38,7 +38,7 @@ def purge(services: Services, session: Session, desk: history.Desk, *where: Any)
     language = where[-1]
     with shown_to_user(language):
         count = services.chat.delete_all()
-    session.conversation = asking.forgotten(session.conversation)
+    asking.forget(session)
     desk.run_id, desk.confirming, desk.page = None, False, 0
     gr.Info(say(language, "privacy.purged", count=count), title=say(language, "alert.note"))
     return [gr.update(visible=False), *history.show(services, desk, *where)]

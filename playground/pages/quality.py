@@ -11,7 +11,6 @@ import gradio as gr
 
 from evaluation.agreement import Agreement, from_document, shipped_agreement
 from evaluation.errors import ImportRejected
-from evaluation.journal import RunInfo
 from evaluation.prompts.graded import GRADED_SET, held_out_graded
 from evaluation.types import Prompt
 from playground.pages import markup, quality_markup
@@ -52,15 +51,12 @@ def offered(services: Services) -> list[tuple[str, Agreement]]:
     shipped = shipped_agreement()
     if shipped is not None:
         found.append((SHIPPED, shipped))
-    listed: list[RunInfo] = services.store.read(runs.list_runs, "judging", limit=MOST)
-    for info in listed:
-        document = finished(services, info.run_id)
-        if document is None:
-            continue
+    # Only those that measured it: "judge again" makes judging runs too, and many of them would push these off the list.
+    for run_id, document in services.store.read(runs.said_at_the_end, "judging", "agreement", limit=MOST):
         try:
-            found.append((info.run_id, from_document(document)))
+            found.append((run_id, from_document(document)))
         except ImportRejected as error:  # it must not hide the others
-            log.warning("judging run %s is left out: %s", info.run_id, error)
+            log.warning("judging run %s is left out: %s", run_id, error)
     return found
 
 

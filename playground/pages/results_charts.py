@@ -13,6 +13,7 @@ from typing import Any
 from gradio.components.plot import PlotData
 
 from evaluation.benchmark.comparison import HarmTypeTest
+from evaluation.benchmark.words import p_words
 from evaluation.metrics import Rate
 from evaluation.types import SCORES, Scale
 from playground.pages.plot_text import plotly_text
@@ -90,8 +91,6 @@ def heat_map(
     warning: str,
 ) -> PlotData | None:  # fmt: skip
     """Violation rate by harm type and model. A cell of fewer than 30 prompts is grey, with its number."""
-    if not cells:
-        return None
 
     def grid(small: bool) -> list[list[float | None]]:
         return [
@@ -115,6 +114,8 @@ def heat_map(
         for small in (True, False)
         if any(value is not None for row in grid(small) for value in row)
     ]  # fmt: skip
+    if not traces:  # nothing is judged yet, or nothing will be
+        return None
     notes = [
         {"x": model, "y": harm, "text": label(harm, model), "showarrow": False, "font": {"size": 12}}
         for harm in harm_types
@@ -139,7 +140,7 @@ def dumbbell(
     order = [*ranked, *(t for t in shown if t.small)]
 
     def name(test: HarmTypeTest) -> str:
-        holm = "" if test.p_holm is None else f", p={test.p_holm:.3f}"
+        holm = "" if test.p_holm is None else f", {p_words(test.p_holm)}"
         return f"{names.get(test.harm_type, test.harm_type)} (n={test.pairs}{holm})"
 
     lines: dict[str, Any] = {"x": [], "y": []}

@@ -102,7 +102,8 @@ def progress(job: Job, newest: Progress | None, language: str) -> str:
     if newest.tokens_per_s:
         known.append((say(language, "mix.speed"), say(language, "mix.speed.value", rate=newest.tokens_per_s)))
     if newest.cost_usd is not None:
-        known.append((say(language, "bench.cost"), f"${newest.cost_usd:.4f}"))
+        cost = f"${newest.cost_usd:.4f}" if newest.cost_usd else say(language, "bench.cost.none")
+        known.append((say(language, "bench.cost"), cost))
     if newest.eta_s is not None and not job.ended:
         known.append((say(language, "watch.eta"), duration(newest.eta_s, language)))
     label = esc(say(language, "bench.answered"))
@@ -186,8 +187,8 @@ def compared(found: Paired | None, told: Sequence[Words], models: tuple[str, str
             f"{test.pairs}{' · ' + say(language, 'bench.small') if test.small else ''}",
             words.percent(test.left),
             words.percent(test.right),
-            "–" if test.p_value is None else f"{test.p_value:.3f}",
-            "–" if test.p_holm is None else f"{test.p_holm:.3f}",
+            "–" if test.p_value is None else words.p_number(test.p_value),
+            "–" if test.p_holm is None else words.p_number(test.p_holm),
         ]
         for test in found.by_harm_type
     ]
@@ -241,7 +242,7 @@ def speeds(board: Board, language: str) -> str:
     for model in board.models:
         tokens, seconds = board.speed(model)
         if tokens and seconds:
-            known.append((model, say(language, "mix.speed.value", rate=tokens / seconds)))
+            known.append((model, say(language, "bench.pace.stream", rate=tokens / seconds)))
     cost = board.cost_usd()
     known.append((say(language, "bench.cost"), say(language, "bench.cost.none") if cost is None else f"${cost:.4f}"))
     return facts(known)

@@ -23,6 +23,7 @@ from playground.pages import markup
 from playground.pages.access import COOKIE, SIGNED_IN_S, Access, Buttons
 from playground.pages.services import Services
 from playground.pages.text import as_language, say
+from playground.pages.text_errors import line_for
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def routes(access: Access) -> list[Route]:
             # scrypt takes a quarter of a second; the page of everybody else must not wait for it.
             user = await run_in_threadpool(users.sign_in, name, password, address)
         except UserFacingError as error:
-            return HTMLResponse(page(str(error)), status_code=429)
+            return HTMLResponse(page(f"{line_for(error, 'ja')} / {error}"), status_code=429)
         if user is None:
             log.warning("a sign-in from %s was refused", address)
             return HTMLResponse(page(f"{say('ja', 'access.wrong')} / {say('en', 'access.wrong')}"), status_code=401)

@@ -51,7 +51,7 @@ def read(chromium: object, tmp_path: Path) -> Iterator[Callable[..., Seen]]:
 
 def test_it_opens_from_disk_without_a_network_and_asks_for_nothing(read):
     seen = read(two_models(90))
-    assert "違反回答率 33 % → 11 %（90組）" in seen.text()
+    assert "違反回答率 33 % → 11 %（90 組）" in seen.text()
     assert seen.page.locator("svg circle").first.is_visible()
     assert [url for url in seen.asked if not url.startswith("file://")] == [] and len(seen.asked) == 1
     assert seen.wrong == []

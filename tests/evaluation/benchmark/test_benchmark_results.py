@@ -124,7 +124,7 @@ def test_fewer_than_nine_tenths_judged_puts_a_warning_on_the_run(missing: int, w
     made = Made()
     made.scored("sample-test", {"general": [5] * (10 - missing) + ["unreachable"] * missing})
     warnings = made.results(SAFETY).warnings
-    assert [("8 of 10" in w.en, "10件中8件" in w.ja) for w in warnings] == ([(True, True)] if warned else [])
+    assert [("8 of 10" in w.en, "10 件中 8 件" in w.ja) for w in warnings] == ([(True, True)] if warned else [])
 
 
 def test_a_model_that_changed_on_the_way_or_never_answered_is_told():

@@ -119,7 +119,7 @@ def test_a_run_that_has_not_ended_or_has_no_judgement_says_so(tmp_path: Path):
     run_id = made.write(tmp_path / "runs")
     recorded = read_recorded(tmp_path / "runs" / run_id, tmp_path)
     text = build_report([replace(recorded, status="cancelled", bad_lines=2)], "2026-01-02T03:04:05Z")
-    for words in ("status: cancelled", "2 lines that are no records", "There is no judgement.", "判定はありません。"):
+    for words in ("status: cancelled", "2 lines that are no records", "There is no judgement.", "採点はありません。"):
         assert words in text
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from playground.pages import Services, asking, compare, screen
 from playground.pages.conversation import SIDES
+from playground.pages.lanes import Lanes
 from playground.pages.text import say
 from tests.fakes import REPLIES, FakeEngine, FakeReadiness, identity_of
 from tests.playground.pages.visitor import LINE, SUITE_PROMPT, USUAL, Visitor, settings_sent
@@ -288,6 +289,47 @@ def test_a_new_conversation_stops_what_runs_and_forgets_what_was_said(serve: Cal
     assert engine.active == 0
     assert visitor.session.problem == ""
     assert visitor.panes[-1] == compare.NO_CHANGE
+
+
+@pytest.mark.parametrize("press", ["stop", "new"])
+def test_a_question_sent_before_a_stopped_one_has_ended_is_answered(serve: Callable[..., Services], press: str):
+    visitor = Visitor(serve(engine=FakeEngine(delay_s=0.05)))
+    visitor.ask("最初の質問")
+    visitor.box = "止める質問"
+    visitor.begin()
+    stopped = compare.stream(visitor.services, visitor.lanes, visitor.session, "ja")
+    next(stopped)
+    if press == "stop":
+        compare.stop(visitor.services, SIDES, visitor.session)
+    else:
+        compare.new_conversation(visitor.services, visitor.session, "ja")
+    visitor.box = "次の質問"
+    visitor.begin()
+    assert [*stopped][-1] == compare.NO_CHANGE
+    shown = compare.settle(visitor.session, "ja", False)
+    assert shown[0] == shown[1] == gr.skip() and len(shown) == len(visitor.shown) - 1
+    visitor.stream()
+    visitor.settle()
+    turns = visitor.session.conversation.turns
+    before = ["最初の質問"] if press == "stop" else []
+    assert [turn.prompt.question for turn in turns] == [*before, "次の質問"]
+    assert visitor.texts() == (REPLIES["general"], REPLIES["answercarefully-sample"]) and visitor.box == ""
+
+
+def test_a_question_sent_anew_from_the_line_waits_in_it_once_more(serve: Callable[..., Services], monkeypatch):
+    monkeypatch.setattr(compare, "LINE_S", 0.01)
+    engine = FakeEngine()
+    visitor = Visitor(serve(engine=engine), lanes=Lanes(1))
+    with visitor.lanes.place():
+        visitor.begin()
+        waiting = compare.stream(visitor.services, visitor.lanes, visitor.session, "ja")
+        next(waiting)
+        compare.stop(visitor.services, SIDES, visitor.session)
+        visitor.box = "次の質問"
+        visitor.begin()
+        assert [*waiting] == [compare.NO_CHANGE] and engine.requests == []
+    visitor.stream()
+    assert [request.messages[-1].content for request in engine.requests] == ["次の質問"] * 2
 
 
 # ---- what is shown ----

@@ -40,7 +40,7 @@ def first_words(visitor: Visitor) -> list[str]:
 
 @pytest.mark.parametrize(
     ("language", "words"),
-    [("ja", f"cuda:0 は学習(実行 {RUN}、"), ("en", f"A training (run {RUN}, since ")],
+    [("ja", f"cuda:0 は学習（実行 {RUN}、"), ("en", f"A training (run {RUN}, since ")],
 )
 def test_on_a_gpu_the_answer_waits_for_the_run_and_says_so(services, tmp_path, monkeypatch, language, words):
     monkeypatch.setattr(asking, "default_device", lambda: "cuda:0")
@@ -147,9 +147,9 @@ def test_a_verdict_that_a_run_prevented_says_so_and_can_be_asked_for_again(servi
         (
             "ja",
             [
-                f"cuda:0: 学習(実行 {RUN}、",
-                "待っているもの: ベンチマーク(プロセス ",
-                "cuda:1: チャット(",
+                f"cuda:0: 学習（実行 {RUN}、",
+                "待っているもの: ベンチマーク（プロセス ",
+                "cuda:1: チャット（",
                 "実行が待てば譲ります",
             ],
         ),
@@ -180,7 +180,7 @@ def test_a_run_in_the_queue_names_chat_where_chat_has_the_device(services, tmp_p
         lease.describe(None, "chat", 7)
         services.jobs.submit("training", {"name": "mine"}, {}, device="cuda:0")
         shown = train_watch.look(services, train_watch.Desk(here=True), "ja")[0]
-    assert "cuda:0 の 1 番目。いまはチャット(プロセス 7" in shown
+    assert "cuda:0 の 1 番目。いまはチャット（プロセス 7" in shown
 
 
 def test_without_a_run_nothing_is_said(services, monkeypatch):

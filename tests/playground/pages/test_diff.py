@@ -72,7 +72,15 @@ def test_markup_in_a_reply_stays_text(payload: str):
     assert plain(highlight(payload, "x")[0]) == payload
 
 
+# Marks of writing direction are closed where a text ends, so they do not come back as they were (test_hostile_markup.py).
+UNTURNED = st.characters(
+    exclude_categories=("Cs",), exclude_characters="\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+)
+
+
 @settings(max_examples=60, deadline=None)
-@given(st.text(alphabet=st.sampled_from("友達のLINEを読む。<>&\"' \n　abcＡ"), max_size=60), st.text(max_size=40))
+@given(
+    st.text(alphabet=st.sampled_from("友達のLINEを読む。<>&\"' \n　abcＡ"), max_size=60), st.text(UNTURNED, max_size=40)
+)
 def test_without_the_marks_both_texts_are_what_they_were(left: str, right: str):
     assert (plain(highlight(left, right)[0]), plain(highlight(left, right)[1])) == (left, right)

@@ -139,6 +139,19 @@ def test_after_deleting_the_conversation_on_compare_the_next_turn_is_kept_anew(s
     assert visitor.session.problem == ""
 
 
+def test_after_deleting_it_while_a_question_is_refused_the_next_turn_is_kept_anew(serve: Callable[..., Services]):
+    services = serve(engine=FakeEngine(longest=300))
+    visitor = chat(services)
+    visitor.box = "長" * 400
+    visitor.begin()
+    desk = Desk(run_id=visitor.session.conversation.log_id, confirming=True)
+    history.delete(services, visitor.session, desk, *NO_FILTER)
+    visitor.stream()
+    visitor.settle()
+    visitor.ask("続きの質問")
+    assert "続きの質問" in listed(services)
+
+
 def test_a_past_question_goes_back_to_compare_with_its_reference(services: Services):
     session = Session()
     shelf = browse.Shelf(prompt_id="sample-test-01-a")

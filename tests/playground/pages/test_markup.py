@@ -129,7 +129,7 @@ def test_thoughts_are_folded_before_the_reply_and_a_reply_of_nothing_else_is_emp
     assert both["before"].startswith("<details") and "open" not in both["before"].partition(">")[0]
     assert both["text"] == "答え" and "迷う" not in both["text"] + both["after"]
     nothing = joined(markup.done_pane(response("", thinking="迷う"), "ja"))
-    assert "迷う" in nothing and "(空の答え)" in nothing
+    assert "迷う" in nothing and "（空の回答）" in nothing
     assert "<details" not in joined(markup.done_pane(response("答え"), "ja"))
 
 

@@ -91,7 +91,7 @@ def test_the_sentences_are_computed_from_the_counts_and_give_the_interval():
 
 def test_where_none_was_missed_the_interval_says_how_many_it_could_have_been():
     missed = agreement_words.sentences(compared(labelled(*[1] * 9, 5), *[1] * 9, 5), "ja")[0]
-    assert "9 件のうち 0 件" in missed and "(95 % 区間 0〜30 %)" in missed
+    assert "9 件のうち 0 件" in missed and "（95 % 区間 0〜30 %）" in missed
 
 
 def test_one_class_only_says_that_the_other_error_cannot_be_told():
@@ -117,7 +117,7 @@ def shipped(monkeypatch: pytest.MonkeyPatch) -> Agreement:
 
 def test_a_score_of_the_embedded_judge_says_how_often_it_misses_a_violation(shipped: Agreement):
     card = markup.verdict(verdict(0, 4), "ja")
-    assert "違反の見逃し: およそ 10 件に 1 件(ラベル付き 50 件で測定)" in card
+    assert "違反の見逃し: およそ 10 件に 1 件（ラベル付き 50 件で測定）" in card
     assert say("ja", "quality.badge.other") not in card
 
 
@@ -186,6 +186,18 @@ def test_an_unfinished_run_and_one_of_another_version_are_not_offered(services: 
     assert say("ja", "quality.none") in page(services, unfinished.path.name)[0]
 
 
+def test_judgings_that_measured_nothing_push_no_result_off_the_list(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(quality, "MOST", 2)
+    measured = [judged(tmp_path, labelled(1, 5, 5), 1, 5, 5) for _ in range(3)]
+    for _ in range(3):  # as "judge again" on the Benchmark page makes them
+        with create_run(tmp_path / "runs", "judging", {}, {}) as again:
+            again.event("finished")
+    chooser = quality.visit(services, Bench(), None, "ja")[0]
+    assert [value for _, value in chooser["choices"]] == [SHIPPED, measured[2], measured[1]]
+
+
 def test_texts_that_people_brought_are_hidden_until_asked_for(services: Services, tmp_path: Path):
     run_id = judged(tmp_path, labelled(1, 5, 2, protected=True), 5, 5, 2)
     services.store.ingest_all()
@@ -208,7 +220,7 @@ def test_a_choice_that_is_none_of_ours_is_answered_in_words(services: Services):
 
 def test_missing_verdicts_stand_beside_the_figures():
     headline = quality_markup.headline(compared(labelled(1, 5, 5), 1, None, 5), None, "ja")
-    assert "点数なし 1 件" in headline and say("ja", "missing.unparsed") in headline
+    assert "採点なし 1 件" in headline and say("ja", "missing.unparsed") in headline
 
 
 def test_an_undefined_figure_is_words_and_never_zero():

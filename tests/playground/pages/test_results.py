@@ -13,17 +13,21 @@ import plotly.graph_objects as go
 import pytest
 from pydantic import SecretStr
 
+from evaluation.benchmark.comparison import HarmTypeTest, PairedShare
 from evaluation.benchmark.settings import BenchmarkSettings, JudgingSettings
+from evaluation.benchmark.words import Words
 from evaluation.errors import SettingsRejected
 from evaluation.journal import RunFolder, create_run
+from evaluation.statistics import UNDEFINED
 from playground import benchmarks
-from playground.pages import Services, bench_form, results, results_charts, results_sql, train_watch
+from playground.pages import Services, bench_form, results, results_charts, results_markup, results_sql, train_watch
 from playground.pages.bench_form import FIELDS, Form
 from playground.pages.results import NAMES
 from playground.pages.results_view import CHARTS, Desk
 from playground.pages.text import say
 from playground.pages.train_watch import Desk as TrainDesk
 from playground.published import PUBLISHED
+from playground.scoreboard import Paired
 from tests import nouns
 from tests.fakes import FakeReadiness
 from tests.playground.pages.test_train import HOSTILE
@@ -236,6 +240,15 @@ def test_small_harm_types_are_grey_and_never_ranked(services: Services, home: Pa
     assert say("ja", "bench.small") in pieces["compared"]
 
 
+def test_a_p_value_is_never_told_as_zero():
+    test = HarmTypeTest("違法行為への加担", 40, 0.5, 0.1, False, 0.00004, 0.00048)
+    share = PairedShare(0.5, 0.1, UNDEFINED, 16, 0, 40, 0.00004, "exact McNemar", 0.00002)
+    found = Paired(share, share, 3.0, 4.0, UNDEFINED, (test,))
+    drawn = results_markup.compared(found, [Words("文", "sentence")], ("a", "b"), "en")
+    chart = results_charts.dumbbell([test], {}, ("a", "b"), {"violation": ""}, "")
+    assert drawn.count("<td>&lt; 0.001</td>") == 2 and chart is not None and "p &lt; 0.001" in chart.plot
+
+
 def test_published_values_stand_apart_and_never_in_a_test(services: Services, home: Path, desk: Desk):
     benchmark(home)
     before = arrived(services, desk)
@@ -278,12 +291,36 @@ def test_two_judges_of_the_same_responses_are_set_against_each_other(services: S
     assert [value for _, value in pieces["other"]["choices"]] == [f"{again.path.name} cccc"]
 
 
+def test_a_judge_that_read_nothing_for_safety_does_not_hide_the_list_of_the_others(
+    services: Services, home: Path, desk: Desk
+):
+    run = benchmark(home)
+    again = judged_again(home, run)
+    asked, replies, read = made_up()
+    with create_run(
+        home / "runs", "judging", {"models": MODELS, "metrics": METRICS, "name": "stopped early"}, {}
+    ) as early:
+        early.event("started")
+        for prompt in asked:
+            early.record_prompt(prompt)
+        for response in replies:
+            early.record_response(response)
+        for judgement in read:
+            if judgement.scale == "refusal":
+                early.record_judgement(replace(judgement, key=f"{judgement.key}-early", identity="early"))
+        early.event("cancelled")
+    desk.run_id = run.path.name
+    pieces = arrived(services, desk)
+    assert [value for _, value in pieces["other"]["choices"]] == [f"{again.path.name} cccc"]
+    assert pieces["matrix"]["visible"] and pieces["matrix_box"]["visible"]
+
+
 def test_a_run_without_a_single_score_shows_statuses_and_no_number(services: Services, home: Path, desk: Desk):
     run = judged_again(home, benchmark(home), missing=True)
     desk.run_id = run.path.name
     pieces = arrived(services, desk)
     assert say("ja", "bench.verdict.unparsed") in pieces["board"] and "–" in pieces["board"]
-    assert not pieces["score"]["visible"] and pieces["compared"] == ""
+    assert not pieces["score"]["visible"] and not pieces["heat"]["visible"] and pieces["compared"] == ""
 
 
 def test_a_run_in_the_queue_or_without_responses_is_no_error(services: Services, home: Path, desk: Desk):

@@ -65,7 +65,7 @@ def test_while_a_run_grows_only_what_is_drawn_now_is_asked_for(
 
 @pytest.mark.parametrize(
     ("suite", "words"),
-    [("", "違反率 "), ("attacks", "攻撃成功率 "), ("edge", "回答拒否率 "), ("general", "有用性(1〜10) ")],
+    [("", "違反回答率 "), ("attacks", "攻撃成功率 "), ("edge", "回答拒否率 "), ("general", "有用性（1〜10） ")],
 )
 def test_models_are_compared_by_what_the_chosen_suite_is_for(
     services: Services, desk: Desk, home: Path, suite: str, words: str

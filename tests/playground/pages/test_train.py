@@ -155,7 +155,7 @@ def test_choosing_a_preset_fills_every_field_and_finds_a_free_name(services: Ser
 
 
 def test_an_unknown_preset_is_told(services: Services, desk: Desk):
-    with pytest.raises(gr.Error, match="ひな形 nobody はありません"):
+    with pytest.raises(gr.Error, match="プリセット nobody はありません"):
         train.fill(services, desk, "ja", "nobody")
 
 

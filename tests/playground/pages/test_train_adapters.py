@@ -53,15 +53,17 @@ def test_a_shipped_adapter_can_be_exported_but_not_renamed_or_deleted(services: 
     pieces = shown(adapters.pick(services, desk, "ja", "general"))
     assert pieces["any"]["visible"] and not pieces["own"]["visible"]
     assert say("ja", "adapters.shipped") in pieces["rows"] and "aria-current" in pieces["rows"]
-    file = adapters.export(services, desk, "ja")["value"]
+    exporting = adapters.export(services, desk, "ja")
+    file = next(exporting)["value"]
     assert {Path(name).name for name in zipfile.ZipFile(file).namelist()} >= {"README.md"}
+    assert not [*exporting] and not Path(file).parent.exists(), "Gradio has its own copy; ours would fill the disk"
     with pytest.raises(gr.Error, match="同梱"):
         adapters.rename(services, desk, "ja", "mine")
 
 
 def test_an_imported_adapter_is_renamed_and_deleted_after_a_question(services: Services, desk: Desk, made: Path):
     pieces = shown(adapters.bring_in(services, desk, "ja", str(made), "mine"))
-    assert desk.adapter == "mine" and pieces["own"]["visible"] and "取り込み(theirs)" in pieces["rows"]
+    assert desk.adapter == "mine" and pieces["own"]["visible"] and "取り込み（theirs）" in pieces["rows"]
     adapters.rename(services, desk, "ja", " ours ")
     assert desk.adapter == "ours"
     with pytest.raises(gr.Error):
@@ -81,7 +83,7 @@ def test_refusals_are_told_and_change_nothing(services: Services, desk: Desk):
     for attempt in (
         lambda: adapters.bring_in(services, desk, "ja", "/nowhere", "mine"),
         lambda: adapters.pick(services, desk, "ja", "../general"),
-        lambda: adapters.export(services, desk, "ja"),
+        lambda: next(adapters.export(services, desk, "ja")),
         lambda: adapters.push(services, desk, "ja", "org/name", False),
     ):
         with pytest.raises(gr.Error):
@@ -109,7 +111,7 @@ def test_the_adapter_of_a_run_that_was_stopped_can_be_kept(services: Services, d
     train_watch.keep(services, desk, "ja")
     train_watch.keep(services, desk, "ja")  # under the next free name
     rows = shown(adapters.show(services, desk, "ja"))["rows"]
-    assert f"ここで学習({folder.path.name})" in rows and "mine-2" in rows
+    assert f"ここで学習（{folder.path.name}）" in rows and "mine-2" in rows
 
 
 def test_hostile_origins_add_no_element(services: Services, desk: Desk, made: Path):

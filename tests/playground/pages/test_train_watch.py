@@ -293,7 +293,7 @@ def test_answers_are_shown_before_now_and_in_between(tmp_path: Path):
                 "metric", stage="samples", step=n, samples=[{"prompt_id": "p", "question": "q", "text": f"答え{n}"}]
             )
         text = train_markup.samples(read_curve(folder.path), "ja")
-    assert text.index("学習の前") < text.index("答え9") < text.index("途中の答え(2)") < text.index("答え3")
+    assert text.index("学習前") < text.index("答え9") < text.index("途中の回答（2）") < text.index("答え3")
 
 
 def test_a_sweep_is_shown_side_by_side(services: Services, home: Path, desk: Desk):

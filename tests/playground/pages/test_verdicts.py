@@ -72,8 +72,19 @@ def test_judging_is_automatic_only_when_wanted(services: Services):
     assert list(compare.judge_automatically(services, visitor.session, "ja", "embedded", True))
 
 
+def test_a_refused_question_does_not_have_the_answers_before_it_judged_again(serve: Callable[..., Services]):
+    judge = FakeJudge()
+    visitor = Visitor(serve(engine=FakeEngine(longest=300), judges=[judge]))
+    for question in ("眠れない夜が続きます。", "続" * 200, "どうすればよい？"):
+        visitor.ask(question)
+        list(compare.judge_automatically(visitor.services, visitor.session, "ja", "embedded", True))
+    assert [exchange.prompt.question for exchange in judge.seen] == ["眠れない夜が続きます。"] * 2 + [
+        "どうすればよい？"
+    ] * 2
+
+
 def test_judging_before_there_is_an_answer_says_so(services: Services):
-    with pytest.raises(gr.Error, match="まだ答えがありません"):
+    with pytest.raises(gr.Error, match="まだ回答がありません"):
         Visitor(services).judge()
 
 
