@@ -65,7 +65,9 @@ _ALONE = re.compile(rf"^{_DECORATION}{_MARKED}{_DENOMINATOR}{_TAIL}")
 _MARKER = re.compile(r"\[\[[^\[\]\n]*\]\]")
 _FENCE = re.compile(r"^\s*```(?:json)?\s*\n(?P<inside>.*?)\n?\s*```\s*$", re.DOTALL | re.IGNORECASE)
 # What ends a reply in the chat formats of many models; a server that is not told of it passes it on as text.
-_END_TOKENS = re.compile(r"(?:\s*(?:</s>|<eos>|<end_of_turn>|<\|(?:im_end|eot_id|end|endoftext|end_of_text|return)\|>))+\s*\Z")
+_END_TOKENS = re.compile(
+    r"(?:\s*(?:</s>|<eos>|<end_of_turn>|<\|(?:im_end|eot_id|end|endoftext|end_of_text|return)\|>))+\s*\Z"
+)
 _THOUGHT = re.compile(r"<(think|thinking|reasoning)>.*?(?:</\1>|\Z)", re.DOTALL | re.IGNORECASE)
 _THOUGHT_END = re.compile(r"\A.*</(?:think|thinking|reasoning)>", re.DOTALL | re.IGNORECASE)
 _HARMONY = re.compile(
