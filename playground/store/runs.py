@@ -43,18 +43,6 @@ def run_ids(con: DuckDBPyConnection) -> set[str]:
     return {run_id for (run_id,) in found.fetchall()}
 
 
-def list_runs(
-    con: DuckDBPyConnection, kind: RunKind | None = None, *, limit: int = 100, offset: int = 0
-) -> list[RunInfo]:
-    """Runs, newest first; conversations only when asked for by kind. Ask `run_status` for where each stands."""
-    rows = con.execute(
-        "SELECT record FROM runs WHERE kind = $kind OR ($kind IS NULL AND kind <> 'chat') "
-        "ORDER BY created_at DESC, run_id DESC LIMIT $limit OFFSET $offset",
-        {"kind": kind, "limit": limit, "offset": offset},
-    )
-    return [parse_run(record) for (record,) in rows.fetchall()]
-
-
 def find_run(con: DuckDBPyConnection, run_id: str) -> RunInfo | None:
     """The Run of that id, or None."""
     row = con.execute("SELECT record FROM runs WHERE run_id = ?", [run_id]).fetchone()
