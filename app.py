@@ -130,7 +130,7 @@ def main() -> int:
         return 2
     try:
         at = {"server_name": settings.host, "server_port": settings.port}
-        app.launch(**launch_options(services.access, **at, prevent_thread_lock=True))
+        app.launch(**launch_options(services.access, hosts=settings.own_names, **at, prevent_thread_lock=True))
         own.engine.start()  # after the page is there: loading would slow it down
         own.jobs.start()
         housekeeping.start()

@@ -152,6 +152,15 @@ class Settings(BaseSettings):
         return self.host in LOOPBACK
 
     @property
+    def own_names(self) -> tuple[str, ...]:
+        """The names by which the app may be asked, where whoever reaches it is its owner; empty: any.
+
+        A proxy of one's own, or PLAYGROUND_OPEN, is asked by names that we do not know.
+        """
+        unasked = self.users is None and not self.allowed.public and not self.open and self.proxies == 0
+        return LOOPBACK if unasked and self.is_alone else ()
+
+    @property
     def allowed(self) -> Profile:
         """The profile in force. Raises SettingsRejected for budgets that it has no use for."""
         name = self.profile or profiles.detected()

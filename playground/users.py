@@ -149,6 +149,11 @@ class Users:
         user = self._now().get(name or "")
         return user.role if user else None
 
+    def password_mark(self, name: str) -> str | None:
+        """What changes with that user's password; None for a name that is not in the file."""
+        user = self._now().get(name)
+        return user.salt if user else None
+
     def sign_in(self, name: str, password: str, address: str, now: float | None = None) -> User | None:
         """The user, or None when name or password is wrong. `now` is monotonic seconds.
 

@@ -41,6 +41,11 @@ _FILTERED_CODES = frozenset({"content_filter", "content_policy_violation", "Resp
 _REASONING = re.compile(r"(?:^|/)(?:gpt-5(?!.*-chat)|o[1-9])(?![0-9a-z])", re.IGNORECASE)
 
 
+def redacted(message: str, key: str | None) -> str:
+    """A server's words on one line, without the key or anything like one."""
+    return " ".join(_SECRETS.sub("[key]", message.replace(key, "[key]") if key else message).split())
+
+
 class Unreachable(Exception):
     """This sample's request did not get through within its bounds; str(error) says why and holds no secret."""
 
@@ -290,9 +295,7 @@ class ChatEndpoint:
         message = body.get("message") if isinstance(body, dict) else None
         if not isinstance(message, str):
             return ""
-        if self._key:
-            message = message.replace(self._key, "[key]")
-        return " ".join(_SECRETS.sub("[key]", message).split())[:200]
+        return redacted(message, self._key)[:200]
 
     def _send_only_our_headers(self, request: httpx2.Request) -> None:
         for name in list(request.headers):

@@ -17,7 +17,7 @@ import openai
 
 from evaluation.benchmark.pacing import MOST, Pacer, SpendCapReached, Stopped, Turn
 from evaluation.errors import AccessMissing, ModelUnavailable
-from evaluation.judge.endpoint import origin_of, retry_after_s
+from evaluation.judge.endpoint import origin_of, redacted, retry_after_s
 from evaluation.judge.prices import cost_usd, most_usd
 from evaluation.types import FinishReason, ModelIdentity
 from playground.engine.flights import Flights
@@ -248,7 +248,7 @@ class EndpointEngine:
     def _said(self, problem: openai.APIStatusError) -> str:
         """The server's own reason, on one line of at most 300 characters and without the key."""
         message = problem.body.get("message") if isinstance(problem.body, dict) else None
-        words = " ".join(str(message or "").replace(self._api_key, "[key]").split())[:300]
+        words = redacted(str(message or ""), self._api_key)[:300]
         return f": {words.rstrip('.')}" if words else ""
 
     def _told(self, problem: Exception, name: str) -> str:

@@ -20,7 +20,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 
-from evaluation.judge.endpoint import origin_of, retry_after_s
+from evaluation.judge.endpoint import origin_of, redacted, retry_after_s
 
 CONNECT_S = 10.0
 READ_S = 300.0  # between two pieces; the first may wait for a long queue
@@ -139,7 +139,7 @@ class Call:
                 with answer:
                     raise Refused(
                         answer.status,
-                        _told(answer.read(_LONGEST_LINE)),
+                        _told(answer.read(_LONGEST_LINE), self._address.key),
                         retry_after_s(httpx2.Headers(answer.getheaders())),
                     )
         except BaseException:
@@ -148,12 +148,12 @@ class Call:
         return answer
 
 
-def _told(body: bytes) -> str:
-    """The reason in an error's body, on one line of at most 300 characters."""
+def _told(body: bytes, key: str | None) -> str:
+    """The reason in an error's body, on one line of at most 300 characters, without the key or anything like one."""
     try:
         document = json.loads(body)
         error = document.get("error", document)
         message = error.get("message", "") if isinstance(error, dict) else error
     except (ValueError, AttributeError):
         message = ""
-    return " ".join(str(message).split())[:300]
+    return redacted(str(message), key)[:300]

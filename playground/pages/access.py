@@ -7,11 +7,12 @@ role; what is not in the table is the owner's alone. Denied is denied before any
 from __future__ import annotations
 
 import inspect
+import ipaddress
 import logging
 import secrets
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import partial, wraps
@@ -133,7 +134,7 @@ class Access:
         self._proxies = proxies
         self._budget = budget
         self._rates = Rates()
-        self._tokens: dict[str, tuple[str, float]] = {}
+        self._tokens: dict[str, tuple[str, float, str | None]] = {}  # name, until when, the password's mark
         self._mutex = threading.Lock()
 
     # ---- who is asking ----
@@ -165,8 +166,11 @@ class Access:
         if self.users is not None:
             token = getattr(made, "cookies", {}).get(COOKIE, "")
             with self._mutex:
-                name, until = self._tokens.get(token, ("", 0.0))
-            return name if name and time.monotonic() < until else None
+                name, until, mark = self._tokens.get(token, ("", 0.0, None))
+            if not name or time.monotonic() >= until:
+                return None
+            # A name that is gone stays a name, which has no role; one with a new password has to be signed in anew.
+            return name if self.users.password_mark(name) in (mark, None) else None
         if self.hub_users is not None:
             told = (getattr(made, "scope", None) or {}).get("session", {}).get("oauth_info") or {}
             expires = told.get("expires_at")
@@ -179,11 +183,13 @@ class Access:
         client = getattr(request, "client", None)
         direct = str(getattr(client, "host", "") or "")
         if self._proxies == 0:
-            return direct
-        headers = getattr(request, "headers", None)
-        said = headers.get("x-forwarded-for", "") if headers is not None else ""
-        hops = [hop.strip() for hop in said.split(",") if hop.strip()]
-        return hops[-self._proxies] if len(hops) >= self._proxies else direct
+            return _network(direct)
+        made = getattr(request, "request", None) or request
+        # A proxy may add a line of its own; the first line is then the caller's.
+        headers = getattr(made, "headers", None) or {}
+        lines = [value for name, value in headers.items() if name.lower() == "x-forwarded-for"]
+        hops = [hop.strip() for hop in ",".join(lines).split(",") if hop.strip()]
+        return _network(hops[-self._proxies] if len(hops) >= self._proxies else direct)
 
     def let_in(self, name: str) -> str:
         """The cookie of a user whose password was right; it holds SIGNED_IN_S seconds or until the app ends."""
@@ -191,7 +197,8 @@ class Access:
         now = time.monotonic()
         with self._mutex:
             self._tokens = {known: entry for known, entry in self._tokens.items() if now < entry[1]}
-            self._tokens[token] = (name, now + SIGNED_IN_S)
+            mark = self.users.password_mark(name) if self.users is not None else None
+            self._tokens[token] = (name, now + SIGNED_IN_S, mark)
         return token
 
     def let_out(self, token: str) -> None:
@@ -256,6 +263,14 @@ class Access:
         if max_tokens > self.profile.max_new_tokens:
             raise Refused(say(language, "limit.tokens", limit=self.profile.max_new_tokens, asked=max_tokens))
 
+    def check_checkpoints(self, models: Iterable[str], offered: Collection[str], language: str) -> None:
+        """Raises Refused when somebody but the owner names a checkpoint that is not offered: it would be fetched, as the owner."""
+        if self.caller().may("owner"):
+            return
+        for model in models:
+            if model.startswith(("hub:", "path:")) and model not in offered:
+                raise Refused(say(language, "error.model", model=model))
+
     def spending(self, language: str, tokens: int = 0, usd: float | None = 0.0) -> AbstractContextManager[Hold]:
         """Set aside what a bounded caller's work can take at most; say in the Hold what it took. Raises Refused.
 
@@ -284,6 +299,17 @@ class _Spending(AbstractContextManager[Hold]):
 
     def __exit__(self, *failure: Any) -> bool | None:
         return self.inner.__exit__(*failure)
+
+
+def _network(address: str) -> str:
+    """What one household has: an IPv4 address, or the /64 of an IPv6 address."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:  # a name
+        return address
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(found.ipv4_mapped or ipaddress.ip_network((int(found) >> 64 << 64, 64)))
+    return str(found)
 
 
 # ---- the guard ----

@@ -100,9 +100,10 @@ def suite_choices(suites: Sequence[Suite], language: str) -> list[tuple[str, str
     return [(f"{title} ({suite.name}, {len(suite.prompts)})", suite.name) for title, suite in titles]
 
 
-def start(services: Services, values: Sequence[Any]) -> str:
+def start(services: Services, values: Sequence[Any], language: str) -> str:
     """Put the form's benchmark into the queue; the run's id. Raises UserFacingError."""
     asked = settings_of(as_form(values))
+    services.access.check_checkpoints(asked.models, services.engine.model_ids(), language)
     return benchmarks.start(services.jobs, services.settings, cast(Router, services.engine), asked)
 
 
@@ -117,7 +118,10 @@ def forecast(services: Services, language: str, *values: Any) -> str:
         counts = {"prompts": len(prompts), "models": len(asked.models), "attempts": asked.attempts}
         key = "bench.forecast" if turns == len(prompts) else "bench.forecast.turns"
         lines = [say(language, key, responses=responses, turns=turns, **counts)]
-        if services.readiness.status().state == "ready" and 0 < responses <= MOST_PLANNED:
+        here = set(asked.models) <= {
+            *services.engine.model_ids()
+        }  # one that is not would have to be fetched to tell what it is
+        if here and services.readiness.status().state == "ready" and 0 < responses <= MOST_PLANNED:
             lines += _detail(services, asked, chosen, language)
     except UserFacingError as error:
         return f'<p class="problem" role="alert">{markup.esc(line_for(error, language))}</p>'

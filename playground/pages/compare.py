@@ -87,6 +87,9 @@ def begin(
 def stream(services: Services, lanes: Lanes, session: Session, language: str) -> Generator[tuple[Any, Any], None, None]:
     """Both panes: the visitor's place while there is a line, then the answers while they are being written."""
     running = session.running
+    if not running.take():  # before the line, in which each call holds a thread
+        yield NO_CHANGE
+        return
     with lanes.place() as place:
         while (number := place.number()) and len(running.stopped) < len(SIDES):
             waiting = markup.waiting_pane(language, say(language, "pane.line", number=number))

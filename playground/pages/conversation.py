@@ -90,6 +90,14 @@ class Running:
     ids: dict[Side, str] = field(default_factory=lambda: {side: f"{side}-{uuid.uuid4().hex}" for side in SIDES})
     stopped: set[Side] = field(default_factory=set)
     active: bool = True
+    _untaken: list[bool] = field(default_factory=lambda: [True])
+
+    def take(self) -> bool:
+        """Whether this call may stream the turn: the first one may. A browser can send the event for it at will."""
+        try:
+            return self.active and self._untaken.pop()  # of two calls at once, one gets it
+        except IndexError:
+            return False
 
     def stop(self, engine: Engine, sides: Sequence[Side]) -> None:
         """End those sides within one token. Also holds when the stream has not begun yet."""

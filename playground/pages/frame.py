@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -181,8 +182,10 @@ def build_app(services: Services) -> gr.Blocks:
     return app
 
 
-def launch_options(access: Access | None = None, **over: Any) -> dict[str, Any]:
+def launch_options(access: Access | None = None, *, hosts: Iterable[str] = (), **over: Any) -> dict[str, Any]:
     """Keyword arguments for `build_app(...).launch(...)`; `over` adds host and port or replaces one of them.
+
+    `hosts`: the names by which the app may be asked; none of them: any.
 
     `access` is that of the services: it says who may come in. Nothing replaces the headers: other middleware stands behind.
 
@@ -191,7 +194,7 @@ def launch_options(access: Access | None = None, **over: Any) -> dict[str, Any]:
     """
     entry = sign_in.launch_options(access or Access())
     kwargs = {**entry.pop("app_kwargs", {}), **over.pop("app_kwargs", {})}
-    kwargs["middleware"] = [*safe_headers([ASSETS / "head.html"]), *kwargs.get("middleware", ())]
+    kwargs["middleware"] = [*safe_headers([ASSETS / "head.html"], hosts=hosts), *kwargs.get("middleware", ())]
     return {
         "theme": PlaygroundTheme(),
         "css_paths": [ASSETS / "app.css"],

@@ -13,6 +13,7 @@ import os
 import re
 from collections.abc import Iterable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -21,37 +22,48 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 SPACE_FRAMES = ("https://huggingface.co", "https://*.hf.space")
 
 # Gradio serves these to anybody. No page takes a file, a recording or another server's answer, so an upload could only
-# fill the disk and a proxy could only reach further than its caller. `file=` may name a file that was made for a download;
+# fill the disk and a proxy could only reach further than its caller. A deep link keeps a session's fields on the disk and fills in another's. `file=` may name a file that was made for a download;
 # with an address in its place Gradio would fetch that. run/, api/ and call/ lead to a handler past the queue that the page uses.
 _SHUT = re.compile(
-    r"/gradio_api/(upload|proxy=|process_recording|stream/|vibe-|component_server|dev/|run-history|run/|api/|call/|file/|file=(?!/(?!/)))"
+    r"/gradio_api/(upload|deep_link|proxy=|process_recording|stream/|vibe-|component_server|dev/|run-history|run/|api/|call/|file/|file=(?!/(?!/)))"
 )
 MOST_BODY = 1 << 20  # bytes of a request: the longest question, and all else that a page sends, is a fraction of it
 _INLINE_SCRIPT = re.compile(rb"<script(?P<attributes>[^>]*)>(?P<body>.*?)</script>", re.DOTALL | re.IGNORECASE)
 
 
-def safe_headers(head_paths: Iterable[Path], *, space: bool | None = None) -> list[Middleware]:
+def safe_headers(
+    head_paths: Iterable[Path], *, space: bool | None = None, hosts: Iterable[str] = ()
+) -> list[Middleware]:
     """The middleware, for `launch(app_kwargs={"middleware": ...})`.
 
     `head_paths`: what the page adds to its head; the scripts in it may run. `space`: whether Hugging Face shows the
-    page in a frame; None looks for SPACE_ID.
+    page in a frame; None looks for SPACE_ID. `hosts`: the names by which the app may be asked; none of them: any.
     """
     own = [script for path in head_paths for script in _inline_scripts(path.read_bytes())]
     on_space = "SPACE_ID" in os.environ if space is None else space
-    return [Middleware(SafeHeaders, scripts=own, frames=SPACE_FRAMES if on_space else ())]
+    return [Middleware(SafeHeaders, scripts=own, frames=SPACE_FRAMES if on_space else (), hosts=hosts)]
 
 
 class SafeHeaders:
     """ASGI middleware: adds the headers, and answers 404 where a door is shut."""
 
-    def __init__(self, app: ASGIApp, scripts: Iterable[bytes] = (), frames: Iterable[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, scripts: Iterable[bytes] = (), frames: Iterable[str] = (), hosts: Iterable[str] = ()
+    ) -> None:
         self._app = app
+        self._hosts = frozenset(hosts)
         self._scripts = [_hashed(script) for script in scripts]
         self._frames = tuple(frames)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if self._hosts and _host(scope) not in self._hosts:
+            # The browser takes a page elsewhere whose name was pointed at this machine for a page of ours.
+            await self._refuse(
+                send, 403, "This app is for this machine alone; docs/deploy.md says how to serve others."
+            )
             return
         if _SHUT.search(scope["path"]):
             await self._refuse(send, 404, "There is nothing here.")
@@ -126,6 +138,15 @@ class SafeHeaders:
             "frame-ancestors": ["'self'", *self._frames],
         }
         return "; ".join(f"{name} {' '.join(sources)}" for name, sources in rules.items())
+
+
+def _host(scope: Scope) -> str | None:
+    """The name that the request asks for, without the port; None where it is not told once."""
+    told = [value.decode("latin-1") for name, value in scope["headers"] if name == b"host"]
+    try:
+        return urlsplit(f"//{told[0]}").hostname if len(told) == 1 else None
+    except ValueError:
+        return None
 
 
 async def _whole_body(receive: Receive) -> bytes | None:

@@ -190,7 +190,7 @@ def start(services: Services, desk: Desk, language: str, *values: Any) -> list[A
         try:
             if services.readiness.status().state == "loading":
                 raise Refused(say(language, "error.not_loaded"))
-            desk.run_id = bench_form.start(services, values)
+            desk.run_id = bench_form.start(services, values, language)
         except UserFacingError as error:
             return [train_markup.problem(line_for(error, language)), *look(services, desk, language)]
     desk.prompt_id = None

@@ -108,6 +108,7 @@ def check(services: Services, desk: Desk, language: str, *values: Any) -> Iterat
     desk.stage, desk.command = Stage(), ""
     try:
         sft = settings_of(form)
+        _check_base(services, sft, language)
         desk.command = trainings.command_of(sft)
         desk.check = Check(sft, services.settings.home)
     except (UserFacingError, OSError) as error:
@@ -192,6 +193,8 @@ def _begin(services: Services, desk: Desk, language: str, plan: Any, values: Any
     with shown_to_user(language):
         try:
             plans: list[SftSettings] = plan(as_form(values))
+            for sft in plans:
+                _check_base(services, sft, language)
             runs = trainings.start(services.jobs, services.settings, plans)
         except UserFacingError as error:
             return [train_markup.problem(line_for(error, language)), *train_watch.look(services, desk, language)]
@@ -201,6 +204,10 @@ def _begin(services: Services, desk: Desk, language: str, plan: Any, values: Any
     words = say(language, key, count=len(runs)) if len(runs) > 1 else say(language, key)
     gr.Info(words, title=say(language, "alert.note"))
     return ["", *train_watch.look(services, desk, language)]
+
+
+def _check_base(services: Services, sft: SftSettings, language: str) -> None:
+    services.access.check_checkpoints([sft.base], [base for _, base in base_choices(services, language)], language)
 
 
 # ---- layout --------------------------------------------------------------------------------------------------------
