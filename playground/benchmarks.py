@@ -70,6 +70,9 @@ def works_here(asked: BenchmarkSettings | JudgingSettings, settings: Settings | 
     if served and ((settings is not None and settings.vllm_url) or default_device() != "cpu"):
         models = tuple(model for model in models if model.partition(":")[0] in ("hub", "path"))
         return bool(models) or (asked.judge == catalog.DEFAULT_JUDGE and default_device() == "cpu")
+    judging = isinstance(asked, JudgingSettings) and settings is not None and settings.engine == "vllm"
+    if judging and default_device() != "cpu":
+        return False  # the server has the GPU, and the embedded judge computes on the CPU
     return asked.judge == catalog.DEFAULT_JUDGE or not all(model.startswith(ELSEWHERE) for model in models)
 
 

@@ -24,6 +24,7 @@ from training.presets import SHIPPED_ADAPTERS
 if TYPE_CHECKING:
     from playground.engine.local import LocalEngine
     from playground.engine.protocol import Engine
+    from playground.engine.wire import Address
     from playground.serving import VllmServer
     from playground.serving.remote import RemoteServers
 
@@ -81,18 +82,21 @@ def build_router(
     pacer: Pacer | None = None,
     claim: Callable[[], Claim | None] = lambda: None,
     server: VllmServer | RemoteServers | None = None,
+    *,
+    names_only: bool = False,
 ) -> Router:
     """The engine in front of all engines. Nothing is loaded yet. `pacer` is that of long work, shared with its judge.
 
     `claim` is for a process that lends its device to others between two questions; see `Router`. `server` is the app's
     vLLM server, for the engine `vllm`; without it one is started when it is first needed and ends with this process.
+    `names_only` is for a process that wants no answer: it starts none to say what models are.
     """
     long_work = pacer is not None
     served = None
     if settings.engine == "vllm":
         from playground.served import ServedEngine
 
-        served = ServedEngine(settings, lambda: adapters(settings), server, long_work=long_work)
+        served = ServedEngine(settings, lambda: adapters(settings), server, long_work=long_work, names_only=names_only)
 
     def load_embedded(report: Callable[[str], None]) -> LocalEngine:
         from playground.engine.local import LocalEngine
@@ -200,9 +204,8 @@ def judges(settings: Settings, router: Router) -> Mapping[str, Callable[[], Judg
         offered[f"openai:{settings.judge_model}"] = lambda: judge(f"openai:{settings.judge_model}", settings, router)
     if settings.judge_url or settings.vllm_url:
         from playground.engine.vllm_cards import names_of
-        from playground.engine.wire import Address
 
-        for name in names_of(Address(*_judges_server(settings))):
+        for name in dict.fromkeys(name for address in _judges_servers(settings) for name in names_of(address)):
             offered[f"vllm:{name}"] = lambda name=name: judge(f"vllm:{name}", settings, router)  # type: ignore[misc]
     return offered
 
@@ -233,11 +236,23 @@ def judge(judge_id: str, settings: Settings, router: Router, pacer: Pacer | None
     raise ModelUnavailable(f"There is no judge {judge_id}; use {DEFAULT_JUDGE}, openai:MODEL or vllm:NAME.")
 
 
-def _judges_server(settings: Settings) -> tuple[str, str | None]:
-    """Address and key of the server that judges `vllm:NAME` are on, where somebody else runs it."""
+def _judges_servers(settings: Settings) -> list[Address]:
+    """The servers that judges `vllm:NAME` are on, where somebody else runs them."""
+    from playground.engine.wire import Address
+
     if settings.judge_url:
-        return settings.judge_url, settings.judge_key
-    return settings.vllm_url[0], settings.vllm_key
+        return [Address(settings.judge_url, settings.judge_key)]
+    return [Address(url, settings.vllm_key) for url in settings.vllm_url]
+
+
+def _judges_server(name: str, settings: Settings) -> Address:
+    """The first of them that has the model; the first at all where none says so, which then says what is wrong."""
+    from playground.engine.vllm_cards import names_of
+
+    servers = _judges_servers(settings)
+    if len(servers) == 1:
+        return servers[0]
+    return next((server for server in servers if name in names_of(server)), servers[0])
 
 
 def _vllm_judge(name: str, settings: Settings, router: Router, pacer: Pacer | None) -> Judge:
@@ -250,7 +265,7 @@ def _vllm_judge(name: str, settings: Settings, router: Router, pacer: Pacer | No
 
     where = None
     if settings.judge_url or settings.vllm_url:
-        address = Address(*_judges_server(settings))
+        address = _judges_server(name, settings)
     elif isinstance(router.served, ServedEngine):
         server = router.served.server()
         # Its port is another at each start, and so would the judge be.

@@ -20,6 +20,7 @@ from playground.settings import Settings
 from training.embedded import ensure_embedded
 
 if TYPE_CHECKING:
+    from playground.engine.vllm_models import OurModels
     from playground.serving import LentServer, VllmServer
     from playground.serving.remote import RemoteServers
     from playground.serving.state import Server
@@ -40,7 +41,11 @@ class ServedEngine:
         server: VllmServer | RemoteServers | None = None,
         *,
         long_work: bool = False,
+        names_only: bool = False,
     ) -> None:
+        """With `names_only` identities come from the files, and no server is started for them."""
+        self._names_only = names_only
+        self._files: OurModels | None = None
         self._settings, self._adapters, self._long = settings, adapters, long_work
         self._server: VllmServer | RemoteServers | LentServer | None = server
         self._loading = Loading("embedded model")
@@ -64,6 +69,8 @@ class ServedEngine:
 
     def identity(self, model: str) -> ModelIdentity:
         """See `protocol.Engine.identity`."""
+        if self._names_only:
+            return self._from_files(model)
         return self._with([model]).identity(model)
 
     def stream(self, requests: Sequence[GenerationRequest]) -> Iterator[Chunk]:
@@ -89,6 +96,22 @@ class ServedEngine:
     def _start(self) -> None:
         with suppress(UserFacingError):  # load_state says why
             self._with([])
+
+    def _from_files(self, model: str) -> ModelIdentity:
+        from playground.engine.vllm_models import OurModels
+        from playground.serving.local import base_of
+
+        with self._mutex:
+            if self._files is None:
+                settings, report = self._settings, self._loading.report
+                # As `_theirs` and `_open` find it: the folder's name is part of the identity.
+                theirs = settings.vllm_url
+                folder = ensure_embedded(settings.home, report) if theirs else base_of(settings).folder(report)
+                self._files = OurModels([], folder)
+            folders = self._adapters()
+            if model in folders:
+                return self._files.identify(model, folders[model])
+            return self._files.identity(model)  # the base, or ModelUnavailable
 
     def _with(self, models: Sequence[str] | set[str]) -> VllmEngine:
         """The engine, with each of these models as its folder is now."""

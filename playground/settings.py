@@ -114,6 +114,11 @@ class Settings(BaseSettings):
                 raise ValueError(f"{url} must begin with http:// or https://")
         return tuple(f"{url.rstrip('/').removesuffix('/v1')}/v1" for url in value)
 
+    @field_validator("judge_url")
+    @classmethod
+    def _judges_base_url(cls, value: str | None) -> str | None:
+        return cls._base_urls((value,))[0] if value else None
+
     @field_validator("vllm_args")
     @classmethod
     def _readable(cls, value: str) -> str:

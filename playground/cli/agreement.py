@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -25,6 +26,8 @@ from evaluation.types import Judgement, Scale
 from playground import catalog
 from playground.cli.output import json_option, print_json, print_table, progress
 from playground.cli.work import gpu_for
+from playground.jobs.control import forget_last_process
+from playground.jobs.process import identify, write_process
 from playground.settings import Settings, load_settings
 
 AT_ONCE = 32  # responses handed to a judge together; what is judged is on disk before the next ones
@@ -70,8 +73,10 @@ def add(commands: Any) -> None:
 
 def agreement(options: argparse.Namespace) -> None:
     """Compare, with the GPU to itself where the judge computes there."""
-    here = not options.scores and options.judge == catalog.DEFAULT_JUDGE
-    with gpu_for(load_settings(), "judging") if here else nullcontext():
+    settings = load_settings()
+    # Beside a vLLM server, which has the GPU, the embedded judge computes on the CPU.
+    here = not options.scores and options.judge == catalog.DEFAULT_JUDGE and settings.engine == "transformers"
+    with gpu_for(settings, "judging") if here else nullcontext():
         _agreement(options)
 
 
@@ -109,6 +114,11 @@ def _agreement(options: argparse.Namespace) -> None:
         "repeat": repeat,
     }
     with _open(settings, asked, judge, options.resume) as folder:
+        # `runs cancel` and the page find this process here; what is judged is on disk, so a signal may end it.
+        forget_last_process(folder.path)
+        process = identify(os.getpid())
+        assert process is not None
+        write_process(folder.path, process)
         folder.event("started", command="python -m playground agreement")
         try:
             for exchange in exchanges:
@@ -128,13 +138,13 @@ def _agreement(options: argparse.Namespace) -> None:
             raise
         document = {**to_document(found), "run_id": folder.path.name}
         folder.event("finished", agreement=document)
-    if options.save:
-        with told_to_people(options.save):
-            write_json(options.save, document)
     if options.json:
         print_json(document)
     else:
         _print(found)
+    if options.save:  # after it was shown: a disk that refuses must not cost what was judged
+        with told_to_people(options.save):
+            write_json(options.save, document)
     if found.n == 0:
         reasons = ", ".join(f"{count} {reason}" for reason, count in found.missing.items())
         raise NothingJudged(

@@ -70,13 +70,19 @@ def ask(options: argparse.Namespace) -> None:
         for side, model in (("left", options.left), ("right", options.right))
     ]
     judgements: list[Judgement] = []
-    with gpu_for(settings, CHAT) if here or options.judge == catalog.DEFAULT_JUDGE else nullcontext():
+    unjudged: UserFacingError | None = None
+    # Beside a vLLM server, which takes the GPU itself, the embedded judge computes on the CPU.
+    judges_here = options.judge == catalog.DEFAULT_JUDGE and settings.engine == "transformers"
+    with gpu_for(settings, CHAT) if here or judges_here else nullcontext():
         judge = catalog.judge(options.judge, settings, router) if options.judge else None
         progress("answering")
         left, right = replies(router, requests, [prompt.id, prompt.id])
         if judge is not None:
             progress("judging")
-            judgements = judge.judge([Exchange(prompt, left), Exchange(prompt, right)])
+            try:
+                judgements = judge.judge([Exchange(prompt, left), Exchange(prompt, right)])
+            except UserFacingError as error:  # the responses are there, and may be paid for: they are shown and kept
+                unjudged = error
         identities = {model: asdict(router.identity(model)) for model in (options.left, options.right)}
     with create_run(
         settings.runs, "chat", {"models": {"left": options.left, "right": options.right}}, identities
@@ -98,6 +104,8 @@ def ask(options: argparse.Namespace) -> None:
     failed = [side["model"] for side in sides.values() if side["finish_reason"] == "error"]
     if failed:
         raise ResponseFailed(f"{' and '.join(failed)} gave no whole response: {left.error or right.error}")
+    if unjudged is not None:
+        raise unjudged
 
 
 def _sampling(options: argparse.Namespace) -> Sampling:

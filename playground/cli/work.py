@@ -85,8 +85,10 @@ def gpu_for(settings: Settings, kind: str) -> AbstractContextManager[Lease | Non
 
 
 def router_for_names(settings: Settings) -> Router:
-    """A router for who wants no answer: on a GPU it tells what models are by their files, beside whoever has the device."""
-    return catalog.build_router(settings, claim=lambda: claim_for_chat(settings.home, default_device()))
+    """A router for who wants no answer: it tells what models are by their files, beside whoever has the device."""
+    return catalog.build_router(
+        settings, claim=lambda: claim_for_chat(settings.home, default_device()), names_only=True
+    )
 
 
 def engine_option(parser: argparse.ArgumentParser) -> None:

@@ -129,6 +129,13 @@ class OurModels:
             raise ModelUnavailable(f"There is no model {model} here; choose one of {', '.join(self.model_ids())}.")
         return self._adapters[model][0]
 
+    def identify(self, name: str, folder: Path) -> ModelIdentity:
+        """What the adapter is, from its files; asks no server. Raises ModelUnavailable when it cannot be used."""
+        from playground.engine.adapters import read_adapter
+
+        sha256 = read_adapter(folder, name).sha256
+        return ModelIdentity(name, self._base.base, self._base.weights_sha256, sha256, self._base.template_sha256)
+
     def add_adapter(self, name: str, folder: Path) -> None:
         """Load an adapter, or a new version of one, into the servers that can be reached now.
 

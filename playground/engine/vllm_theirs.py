@@ -93,14 +93,17 @@ class TheirModels:
         """Ask once. A server that does not say is taken to have one, as every server of chat models does."""
         if name in self._chats:
             return self._chats[name]
-        server = next(server for server in self._servers if name in self._names.get(server, ()))
-        try:
-            body = {"model": name, "messages": [{"role": "user", "content": _PROBE}]}
-            Call(server.address, QUICK_S).text("/tokenize", body)
-        except Refused as refused:
-            self._chats[name] = not (refused.status == 400 and "template" in refused.told.lower())
-        except (Unreachable, *BROKEN) as problem:
-            raise none_answers(self._servers) from problem
-        else:
-            self._chats[name] = True
-        return self._chats[name]
+        body = {"model": name, "messages": [{"role": "user", "content": _PROBE}]}
+        silent: Exception | None = None
+        for server in (server for server in self._servers if name in self._names.get(server, ())):
+            try:
+                Call(server.address, QUICK_S).text("/tokenize", body)
+            except Refused as refused:
+                self._chats[name] = not (refused.status == 400 and "template" in refused.told.lower())
+            except (Unreachable, *BROKEN) as problem:  # another may have it too
+                silent = problem
+                continue
+            else:
+                self._chats[name] = True
+            return self._chats[name]
+        raise none_answers(self._servers) from silent

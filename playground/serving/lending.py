@@ -32,7 +32,7 @@ _FIELDS = ("base_url", "api_key", "model", "folder", "max_model_len", "max_lora_
 
 
 class ServerStarting(UserFacingError):
-    """The app's server is on its way; the run that needs it is started when it is there."""
+    """The app's server is on its way, in or out; the run that needs one is started when it is there, or gone."""
 
 
 def lent_to(info: RunInfo, server: VllmServer | RemoteServers) -> dict[str, str]:
@@ -45,6 +45,8 @@ def lent_to(info: RunInfo, server: VllmServer | RemoteServers) -> dict[str, str]
     phase = server.state().phase
     if phase == "starting":
         raise ServerStarting("The vLLM server is starting; the run begins when it is there.")
+    if phase == "stopping":  # it still has the device, which the run's own server needs
+        raise ServerStarting("The vLLM server is stopping; the run begins, with a server of its own, when it has.")
     try:
         found = server.server()
     except ServerFailed:  # the run starts its own, and says so where that fails too

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from evaluation.judge.protocol import Exchange
 from evaluation.types import Judgement, Scale, judgement_key
 from playground import catalog
 from playground.cli import main
+from playground.jobs import control
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 needs_data = pytest.mark.skipif(not DATA.is_dir(), reason="shared/data is not beside the checkout")
@@ -183,6 +185,7 @@ def test_the_document_can_be_saved(call: Call, judge: Judge, labels: str, tmp_pa
     assert json.loads((tmp_path / "saved.json").read_text(encoding="utf-8")) == said.document
     said = call("--judge", "openai:fake", "--labels", labels, "--save", "/no/such/folder/saved.json")
     assert said.status == 1 and "cannot be written" in said.err
+    assert "weighted kappa" in said.out, "what was judged is shown all the same"
 
 
 def test_a_judge_without_a_single_verdict_ends_with_1_and_the_reason(call: Call, judge: Judge, labels: str):
@@ -296,3 +299,27 @@ def test_hh_rlhf_pairs_are_counted_with_their_ties(call: Call, judge: Judge):
     assert (said.status, said.document["n"], found["judged"]) == (0, 40, 40)
     assert found["higher"] + found["ties"] + found["lower"] == 40
     assert call("--judge", "openai:fake", "--labels", str(file), "--limit", "4").status == 0
+
+
+def test_beside_a_vllm_server_the_embedded_judge_does_not_wait_for_the_gpu(
+    call: Call, judge: Judge, labels: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PLAYGROUND_ENGINE", "vllm")
+    monkeypatch.setattr("playground.cli.agreement.gpu_for", lambda settings, kind: pytest.fail("it took the GPU"))
+    assert call("--judge", "embedded", "--labels", labels, "--json").status == 0
+
+
+def test_a_run_says_whose_process_it_is_so_that_runs_cancel_ends_it(
+    call: Call, judge: Judge, home: Path, labels: str, monkeypatch: pytest.MonkeyPatch
+):
+    sent: list[tuple[int, int]] = []
+    monkeypatch.setattr(control, "send", lambda process, number: sent.append((process.pid, number)))
+
+    def cancelled_meanwhile(*arguments: object) -> list[Judgement]:
+        [folder] = [run for run in (home / "runs").iterdir() if run.is_dir()]
+        control.request_stop(folder, "cancelled on the command line")
+        raise KeyboardInterrupt  # in place of the signal's end
+
+    monkeypatch.setattr(judge, "judge", cancelled_meanwhile)
+    assert call("--judge", "openai:fake", "--labels", labels).status == 1
+    assert sent == [(os.getpid(), signal.SIGTERM)]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from evaluation.benchmark.settings import BenchmarkSettings, from_json
+from evaluation.benchmark.settings import BenchmarkSettings, JudgingSettings, from_json
 from evaluation.errors import SettingsRejected
 from evaluation.journal import create_run, read_run, run_status
 from evaluation.prompts.imports import Imported
@@ -166,3 +166,13 @@ def test_on_a_machine_with_a_gpu_a_run_waits_for_it_only_when_it_computes_there(
     assert benchmarks.device_of(asked(), settings_) == "cpu", "everything is asked of an endpoint"
     assert benchmarks.device_of(asked(models=("general",), judge="embedded", engine="vllm"), settings_) == "cpu"
     assert benchmarks.device_of(asked(models=("hub:a/b",), engine="vllm"), settings_) == "cuda:0"
+
+
+def test_a_judging_beside_a_vllm_server_does_not_wait_for_the_gpu_that_the_server_has(monkeypatch, tmp_path):
+    monkeypatch.setattr(benchmarks, "default_device", lambda: "cuda:0")
+    judging = JudgingSettings("run", "embedded", ("base",), ("mine",), 1, {"mine": ("safety",)})
+    device = {
+        engine: benchmarks.device_of(judging, Settings(home=tmp_path, _env_file=None, engine=engine))
+        for engine in ("transformers", "vllm")
+    }
+    assert device == {"transformers": "cuda:0", "vllm": "cpu"}

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,26 @@ class TestAsk:
         assert "openai:far gave no whole response" in said.err.splitlines()[-1]
         assert KEY not in said.err + said.out
         assert len(list((home / "runs").iterdir())) == 1
+
+    def test_a_judge_that_cannot_work_costs_no_response(self, call, home, monkeypatch):
+        def refuse(*arguments: object) -> list[Judgement]:
+            raise UserFacingError("The judge refused the API key (401).")
+
+        monkeypatch.setattr(Judge, "judge", refuse)
+        said = call("ask", "質問", "--judge", "openai:gpt", "--temperature", "0", "--max-tokens", "8", "--json")
+        assert (said.status, said.err.splitlines()[-1]) == (1, "The judge refused the API key (401).")
+        assert [said.document[side]["tokens"] for side in ("left", "right")] == [8, 8]
+        [folder] = (home / "runs").iterdir()
+        assert len((folder / "responses.jsonl").read_text().splitlines()) == 2
+
+    def test_the_embedded_judge_leaves_the_gpu_to_the_vllm_server_of_the_same_call(self, call, monkeypatch):
+        taken: list[str] = []
+        monkeypatch.setattr("playground.cli.ask.gpu_for", lambda settings, kind: taken.append(kind) or nullcontext())
+        wanted = ("ask", "質問", "--judge", "embedded", "--max-tokens", "4")
+        assert call(*wanted, "--engine", "vllm").status == 0
+        assert taken == []
+        assert call(*wanted).status == 0
+        assert taken == ["chat"]
 
     @pytest.mark.parametrize(
         ("arguments", "word"),

@@ -14,6 +14,7 @@ from evaluation.errors import ModelUnavailable, UserFacingError
 from evaluation.judge.protocol import Exchange
 from evaluation.types import Prompt, Response
 from playground import benchmarks, catalog, served
+from playground.cli.work import router_for_names
 from playground.serving.lending import LENT
 from playground.settings import Settings
 from tests.playground.engine.serving import finishes, request, whole, within
@@ -157,3 +158,35 @@ def test_a_runs_process_asks_the_server_that_the_app_has_lent_to_it(tmp_path, sh
     assert router.load_state().ready
     router.served.close()  # type: ignore[union-attr]
     assert finishes(ask(router, request("b", "base"))) == {"b": "length"}, "the app's server goes on"
+
+
+@pytest.mark.parametrize("urls", [0, 1], ids=["own", "theirs"])
+def test_a_run_that_is_only_queued_or_forecast_starts_no_server(tmp_path, shipped, tiny, server, monkeypatch, urls):
+    """What is told from the files is what the server's engine says of itself."""
+    answering = settings_for(tmp_path / "home", server.url, engine="vllm")
+    asked = settings_for(tmp_path / "home", *([server.url] * urls), engine="vllm")
+    monkeypatch.setattr("training.embedded.ensure_embedded", lambda home, report=None: tiny)
+    monkeypatch.setattr("playground.serving.vllm_server", lambda settings: pytest.fail("it started a server"))
+    names = router_for_names(asked)
+    found = [names.identity(model) for model in ("base", "general")]
+    assert not server.requests and not server.loads
+    router = catalog.build_router(answering)
+    assert found == [router.identity(model) for model in ("base", "general")]
+    with pytest.raises(ModelUnavailable, match="no model nobody"):
+        names.served.identity("nobody")  # type: ignore[union-attr]
+
+
+def test_a_judge_is_found_on_whichever_of_several_servers_has_it(tmp_path, shipped, server):
+    with VllmServer("org/judge", name="org/judge", reply=verdict, template=True) as second:
+        settings = settings_for(tmp_path / "home", server.url, second.url)
+        router = catalog.build_router(settings)
+        assert {"vllm:base", "vllm:org/judge"} <= catalog.judges(settings, router).keys()
+        assert judged(catalog.judge("vllm:org/judge", settings, router)) == "vllm:org/judge 4"
+        assert not server.completions
+
+
+def test_the_address_of_a_judges_server_needs_no_v1_as_those_of_servers_need_none(tmp_path):
+    for url in ("http://localhost:8001", "http://localhost:8001/", "http://localhost:8001/v1"):
+        assert Settings(home=tmp_path, _env_file=None, judge_url=url).judge_url == "http://localhost:8001/v1"
+    with pytest.raises(ValueError, match="must begin with http"):
+        Settings(home=tmp_path, _env_file=None, judge_url="localhost:8001")

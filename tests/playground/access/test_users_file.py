@@ -5,14 +5,18 @@ from __future__ import annotations
 import io
 import json
 import stat
+from contextlib import nullcontext
 
 import pytest
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.testclient import TestClient
 
 from evaluation.errors import SettingsRejected
 from playground.pages import sign_in
-from playground.pages.access import Access
+from playground.pages.access import COOKIE, Access, Caller
+from playground.pages.errors import Refused
+from playground.profiles import profile
 from playground.users import WAIT_S, WRONG_BEFORE_WAIT, Users, at_least, make_user, read_users, write_users
 from tests.playground.access.serving import PASSWORD, REAL_COST, users_file
 
@@ -152,3 +156,44 @@ def test_a_short_password_adds_nobody(home, call, monkeypatch):
     said = call("users", "add", "mika", "--role", "owner")
     assert said.status == 2 and "5 characters" in said.err
     assert call("users", "list", "--json").document == []
+
+
+class Asked:
+    """A request as Access looks at it."""
+
+    class client:
+        host = "2001:db8:1:2:3::1"
+
+    def __init__(self, token: str = "", *forwarded: bytes) -> None:
+        self.cookies = {COOKIE: token}
+        self.headers = Headers(raw=[(b"x-forwarded-for", line) for line in forwarded])
+
+
+def test_a_new_password_ends_the_sign_ins_of_the_old_one(tmp_path):
+    path = tmp_path / "users.json"
+    write_users(path, {"mika": make_user("mika", "owner", "the first password")})
+    access = Access(profile("gpu"), Users(path))
+    asked = Asked(access.let_in("mika"))
+    assert access.caller(asked).role == "owner"
+    write_users(path, {"mika": make_user("mika", "owner", "the second password")})
+    assert access.caller(asked).role == "visitor"
+    assert access.caller(Asked(access.let_in("mika"))).role == "owner"
+
+
+def test_an_address_is_what_our_proxy_wrote_and_an_ipv6_network_is_one():
+    told = Asked("", b"6.6.6.6", b"203.0.113.9")
+    assert Access(profile("gpu"), proxies=1).address(told) == "203.0.113.9"
+    assert Access(profile("gpu"), proxies=2).address(told) == "6.6.6.6"
+    assert Access(profile("gpu"), proxies=1).address(Asked("", b"6.6.6.6, ::ffff:203.0.113.9")) == "203.0.113.9"
+    for asked, proxies in ((told, 0), (Asked(), 1), (Asked("", b"2001:db8:1:2::7"), 1)):
+        assert Access(profile("gpu"), proxies=proxies).address(asked) == "2001:db8:1:2::/64"
+
+
+@pytest.mark.parametrize("role", ["visitor", "operator", "owner"])
+def test_a_checkpoint_that_is_not_offered_is_the_owners_to_name(monkeypatch, role):
+    access = Access(profile("gpu"))
+    monkeypatch.setattr(access, "caller", lambda: Caller(role))
+    access.check_checkpoints(["general", "hub:a/b"], ["general", "hub:a/b"], "en")
+    for model in ("hub:owner/private", "path:/home"):
+        with nullcontext() if role == "owner" else pytest.raises(Refused, match="no model"):
+            access.check_checkpoints(["general", model], ["general", "hub:a/b"], "en")

@@ -203,6 +203,10 @@ def test_a_server_with_other_weights_never_answers_for_ours(tiny, tmp_path):
 
 BROKEN: dict[str, tuple[list[Behaviour], str]] = {
     "wrong-request": ([status(400, message="maximum context\nlength")], "refused the request (400): maximum context"),
+    "words-with-keys": (
+        [status(400, message=f"got Bearer {KEY}, hf_AnotherOne0123")],
+        "refused the request (400): got [key], [key]",
+    ),
     "redirect": ([redirect("http://127.0.0.1:9/v1/completions")], "redirect"),
     "always-failing": ([status(500)] * vllm.ATTEMPTS, "(500)"),
     "cut-in-the-middle": ([reset(after_chunks=2)], "broke off"),
@@ -379,3 +383,11 @@ def test_their_servers_that_are_silent_offer_nothing_and_say_so(tiny, tiny_adapt
         engine.stream([request("r", "vllm:a")])
     with pytest.raises(ModelUnavailable, match="somebody else"):
         engine.add_adapter("first", tiny_adapters["first"])
+
+
+def test_a_model_of_two_servers_is_asked_of_the_one_that_is_left():
+    with VllmServer("m", name="m", template=True) as stays:
+        with VllmServer("m", name="m", template=True) as goes:
+            engine = their_models([Address(goes.url, KEY), Address(stays.url, KEY)])
+            assert engine.model_ids() == ["vllm:m"]
+        assert finishes(ask(engine, request("r", "vllm:m"))) == {"r": "length"}

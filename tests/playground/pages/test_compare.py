@@ -332,6 +332,19 @@ def test_a_question_sent_anew_from_the_line_waits_in_it_once_more(serve: Callabl
     assert [request.messages[-1].content for request in engine.requests] == ["次の質問"] * 2
 
 
+def test_a_question_is_streamed_once_however_often_its_event_is_sent(services: Services, engine: FakeEngine):
+    visitor = Visitor(services)
+    visitor.stream()
+    assert engine.requests == [] and visitor.panes == [compare.NO_CHANGE], "nothing was asked"
+    visitor.begin()
+    first = compare.stream(services, visitor.lanes, visitor.session, "ja")
+    next(first)
+    first.close()  # as Gradio's cancel does
+    asked = len(engine.requests)
+    visitor.stream()
+    assert visitor.panes[-1] == compare.NO_CHANGE and len(engine.requests) == asked
+
+
 # ---- what is shown ----
 
 

@@ -18,6 +18,7 @@ import gradio as gr
 
 from playground.pages import build_app, launch_options
 from playground.pages.headers import MOST_BODY, SafeHeaders
+from playground.settings import LOOPBACK
 from tests.fakes import fake_services
 
 SECRET = "canary-of-a-file"
@@ -49,7 +50,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         file.write_text(SECRET)
     services = fake_services(home)
     app = build_app(services)
-    _, url, _ = app.launch(**launch_options(server_name="127.0.0.1", prevent_thread_lock=True, quiet=True))
+    _, url, _ = app.launch(
+        **launch_options(hosts=LOOPBACK, server_name="127.0.0.1", prevent_thread_lock=True, quiet=True)
+    )
     yield Served(url, home, app)
     app.close(verbose=False)
     services.store.close()
@@ -209,3 +212,20 @@ def test_scripts_run_by_their_hash_and_a_space_may_frame_the_page():
     assert "'unsafe-inline'" not in scripts and scripts.endswith("'sha256-abc'") and scripts.count("sha256-") == 2
     assert policy.endswith("frame-ancestors 'self' https://huggingface.co")
     assert SafeHeaders(None).policy().endswith("frame-ancestors 'self'")  # type: ignore[arg-type]
+
+
+def test_a_name_that_was_pointed_at_this_machine_reaches_nothing(served: Served):
+    for host in ("elsewhere.example", "elsewhere.example:7860", "127.0.0.1.elsewhere.example", "[", ""):
+        for path in ("", "config", "gradio_api/info"):
+            answer = served.client.get(f"{served.url}/{path}", headers={"host": host})
+            assert answer.status_code in (400, 403), (host, path)
+    port = served.url.rstrip("/").rpartition(":")[2]
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}", "LOCALHOST", f"[::1]:{port}"):
+        assert served.client.get(f"{served.url}/config", headers={"host": host}).status_code == 200, host
+
+
+def test_no_page_is_kept_for_a_deep_link(served: Served):
+    index = next(number for number, event in served.app.fns.items() if event.fn is not None)
+    body = {"data": [None] * len(served.app.fns[index].inputs), "fn_index": index, "session_hash": "s"}
+    served.client.post(f"{served.url}/gradio_api/queue/join", json=body)
+    assert served.get("gradio_api/deep_link?session_hash=s").status_code == 404

@@ -21,6 +21,7 @@ from evaluation.journal import RunFolder, create_run
 from evaluation.statistics import UNDEFINED
 from playground import benchmarks
 from playground.pages import Services, bench_form, results, results_charts, results_markup, results_sql, train_watch
+from playground.pages.access import Caller
 from playground.pages.bench_form import FIELDS, Form
 from playground.pages.results import NAMES
 from playground.pages.results_view import CHARTS, Desk
@@ -151,6 +152,18 @@ def test_the_forecast_counts_responses_verdicts_and_calls(services: Services):
     paid = bench_form.forecast(services, "en", *form(judge="openai:gpt-4o-2024-08-06", limit=10))
     assert "20 calls" in paid and "$" in paid
     assert "20 responses" in bench_form.forecast(services, "en", *form(judge=None, limit=10))
+
+
+def test_a_checkpoint_that_is_not_offered_is_fetched_by_no_forecast_and_started_by_its_owner_alone(
+    services: Services, desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    named: list[str] = []
+    monkeypatch.setattr(services.engine, "identity", named.append)
+    line = bench_form.forecast(services, "en", *form(models=["general", "hub:a/b"], limit=5))
+    assert "10 responses" in line and 'role="alert"' not in line and named == []
+    monkeypatch.setattr(services.access, "caller", lambda: Caller("operator"))
+    problem, *_ = results.start(services, desk, "en", *form(models=["general", "hub:a/b"]))
+    assert "no model “hub:a/b”" in problem and services.jobs.jobs() == [] and named == []
 
 
 def test_an_adapter_is_measured_with_its_whole_sweep_or_beside_the_general_one():

@@ -15,6 +15,7 @@ from evaluation.errors import SettingsRejected
 from evaluation.types import Prompt
 from playground import probing
 from playground.pages import Services, train, train_markup
+from playground.pages.access import Caller
 from playground.pages.text import say
 from playground.pages.train_form import (
     AS_PRESET,
@@ -117,6 +118,16 @@ def test_a_sweep_needs_safety_rows_and_something_beside_them():
 def test_what_cannot_be_trained_is_refused_by_the_name_of_its_field(changes: dict[str, Any], words: str):
     with pytest.raises(SettingsRejected, match=words):
         settings_of(replace(form_of(FIRST), **changes))
+
+
+def test_a_base_that_is_not_offered_is_its_owners_to_name(
+    services: Services, desk: Desk, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(services.access, "caller", lambda: Caller("operator"))
+    strange = values(replace(form_of(FIRST), base="hub:owner/private"))
+    assert "hub:owner/private" in train.start(services, desk, "en", *strange)[0]
+    assert "hub:owner/private" in str(next(train.check(services, desk, "en", *strange))[0])
+    assert services.jobs.jobs() == [] and desk.check is None
 
 
 def test_test_sets_are_not_offered_as_data_and_imported_suites_as_either(services: Services):

@@ -13,6 +13,7 @@ from evaluation.journal import RunInfo
 from playground.serving import RemoteServers, lending
 from playground.serving.lending import LENT, LentServer, ServerStarting, lent_server, lent_to
 from playground.serving.server import VllmServer
+from playground.serving.state import ServerState
 from playground.settings import Settings
 from tests.playground.serving.staging import Stage
 
@@ -111,3 +112,10 @@ def test_what_is_lent_names_no_folder_where_there_is_none(tmp_path: Path):
     document = {"base_url": "http://127.0.0.1:1/v1", "api_key": None, "model": "base", "folder": None}
     found = lent_server({LENT: json.dumps({**document, "max_model_len": None, "max_lora_rank": None})})
     assert found is not None and found.folder is None
+
+
+def test_a_run_waits_while_the_server_stops_since_its_own_could_not_have_the_device(make_server: Make, monkeypatch):
+    server = make_server()
+    monkeypatch.setattr(server, "state", lambda: ServerState("stopping", 0.0))
+    with pytest.raises(ServerStarting, match="stopping"):
+        lent_to(ASKS, server)
