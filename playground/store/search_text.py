@@ -2,6 +2,8 @@
 
 import unicodedata
 
+from evaluation.disk import utf8
+
 
 def folded(text: str) -> str:
     """NFKC and case folded: full-width and half-width forms, ｶﾀｶﾅ and カタカナ, ＡＢ and ab are one."""
@@ -10,4 +12,4 @@ def folded(text: str) -> str:
 
 def terms(query: str) -> list[str]:
     """The words of a query, each of which must occur. An ideographic space parts words too."""
-    return folded(query).split()
+    return folded(utf8(query).decode()).split()  # half a surrogate pair, which a raw request can send, is no text

@@ -13,6 +13,7 @@ from typing import Any
 import duckdb
 from duckdb import DuckDBPyConnection, StatementType
 
+from evaluation.disk import utf8
 from evaluation.errors import UserFacingError
 
 MOST_ROWS = 500
@@ -38,7 +39,7 @@ def ask(con: DuckDBPyConnection, text: str, *, rows: int = MOST_ROWS, seconds: f
     """Run one SELECT. Raises QueryRefused, in one line, for anything else, for an error and after `seconds`."""
     if len(text) > LONGEST:
         raise QueryRefused(f"The query has {len(text)} characters; {LONGEST} are the most. Shorten it.")
-    statement = _one_select(con, text)
+    statement = _one_select(con, utf8(text).decode())
     late = threading.Event()
 
     def stop() -> None:
@@ -59,6 +60,8 @@ def ask(con: DuckDBPyConnection, text: str, *, rows: int = MOST_ROWS, seconds: f
         if late.is_set():
             raise QueryRefused(f"The query took more than {seconds:g} s and was stopped. Ask for less.") from None
         raise QueryRefused(_one_line(error)) from None
+    except (OverflowError, ValueError):  # an interval of a million years is no Python value
+        raise QueryRefused("A value is too large to be shown; cast it to VARCHAR.") from None
     finally:
         alarm.cancel()
         alarm.join()  # a late interrupt would hit the next statement

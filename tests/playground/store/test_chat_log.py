@@ -131,6 +131,7 @@ def test_a_conversation_nobody_had_is_none(store: Store):
         pytest.param("眠れ 続き", ["眠れない夜が続きます。"], id="both words"),
         pytest.param("続き　休み", ["眠れない夜が続きます。"], id="an ideographic space, words in either text"),
         pytest.param("眠れ 医師", [], id="words of two pairs"),
+        pytest.param("\ud800", [], id="half a surrogate pair"),
         pytest.param(
             "   ", ["a_b", "パスワード 100%", "ＰＩＮコードを忘れました", "眠れない夜が続きます。"], id="blank"
         ),

@@ -42,7 +42,7 @@ def test_a_select_gives_columns_and_rows_as_text(store: Store, benchmark: Path):
         "FORCE INSTALL httpfs FROM 'http://127.0.0.1'", "LOAD '/tmp/x.duckdb_extension'", "EXECUTE x", "DEALLOCATE x", "ALTER TABLE runs RENAME TO x",
         "MERGE INTO runs USING runs AS r ON true WHEN MATCHED THEN DELETE", "TRUNCATE runs", "ANALYZE", "EXPLAIN ANALYZE DELETE FROM runs",
         "SELECT * FROM http_get('http://127.0.0.1')", "SELECT * FROM sqlite_scan('/tmp/x', 'y')", "SELECT system('id')",
-        "SELECT 1 /* ", "SELECT ?", "SELECT 'x", "SELEC 1", "\x00", "SELECT " + "1," * 6000,
+        "SELECT 1 /* ", "SELECT ?", "SELECT INTERVAL 1000000000 DAYS", "SELECT 'x", "SELEC 1", "\x00", "SELECT " + "1," * 6000,
     ],
 )  # fmt: skip
 def test_anything_else_is_refused_in_one_line_and_changes_nothing(store: Store, benchmark: Path, text: str):
@@ -52,6 +52,10 @@ def test_anything_else_is_refused_in_one_line_and_changes_nothing(store: Store, 
     assert str(refused.value).strip() and "\n" not in str(refused.value)
     assert store.read(runs.has_run, benchmark.name)
     assert store.read(ask, "SELECT 1").rows == (("1",),)
+
+
+def test_half_a_surrogate_pair_is_no_text(store: Store):
+    assert store.read(ask, "SELECT '\ud800'").rows == (("\ufffd",),)
 
 
 def test_rows_and_values_are_cut_at_a_bound(store: Store):
