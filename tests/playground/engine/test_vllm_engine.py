@@ -205,7 +205,7 @@ BROKEN: dict[str, tuple[list[Behaviour], str]] = {
     "wrong-request": ([status(400, message="maximum context\nlength")], "refused the request (400): maximum context"),
     "words-with-keys": (
         [status(400, message=f"got Bearer {KEY}, hf_AnotherOne0123")],
-        "refused the request (400): got [key], [key]",
+        "refused the request (400): got [key] [key]",
     ),
     "redirect": ([redirect("http://127.0.0.1:9/v1/completions")], "redirect"),
     "always-failing": ([status(500)] * vllm.ATTEMPTS, "(500)"),
