@@ -47,6 +47,8 @@ def condition(kind: Any, value: str) -> str:
         found.append(f"{value} IN ({', '.join(_quoted(word) for word in get_args(kind))})")
     elif get_origin(kind) is Mapping:
         found.append(f"{value} = '{{}}'")  # what stands in one may be anything: only an empty one is sure
+    elif kind is float:
+        found.append(f"isfinite({value})")  # DuckDB reads and writes NaN, which is no JSON
     every = " AND ".join(part for part in found if part != "true")
     if not every:
         return "true"

@@ -35,10 +35,9 @@ KEY = CANARIES["PLAYGROUND_OPENAI_API_KEY"]
 
 
 def echoes() -> list[Behaviour]:
-    """Errors that repeat the header they were sent."""
-    said = (
-        f"Incorrect API key provided: {KEY}. You sent 'Authorization: Bearer {KEY}' ({' / '.join(CANARIES.values())})."
-    )
+    """Errors that repeat the header they were sent, and keys of the usual form that a server may know of itself."""
+    others = f"{CANARIES['HF_TOKEN']} / {CANARIES['PLAYGROUND_JUDGE_API_KEY']}"
+    said = f"Incorrect API key provided: {KEY}. You sent 'Authorization: Bearer {KEY}' ({others})."
     return [
         *(
             status(code, message=said, type=said, code=said, param=said)
