@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TypeVar
 
 from evaluation.errors import SettingsRejected
-from evaluation.judge.protocol import Exchange
+from evaluation.judge.protocol import Exchange, without_reference
 from evaluation.prompts.files import shown
 from evaluation.prompts.imports import Imported
 from evaluation.types import Label, Prompt, Response, Scale, content_key
@@ -113,14 +113,10 @@ class LabelSet:
 
     def without_references(self) -> LabelSet:
         """The same with no reference for the judge to see."""
-
-        def bare(exchange: Exchange) -> Exchange:
-            return replace(exchange, prompt=replace(exchange.prompt, reference=None))
-
         return replace(
             self,
-            rows=tuple(replace(row, exchange=bare(row.exchange)) for row in self.rows),
-            pairs=tuple(PreferencePair(bare(pair.chosen), bare(pair.rejected)) for pair in self.pairs),
+            rows=tuple(replace(row, exchange=without_reference(row.exchange)) for row in self.rows),
+            pairs=tuple(PreferencePair(without_reference(p.chosen), without_reference(p.rejected)) for p in self.pairs),
         )
 
 

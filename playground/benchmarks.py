@@ -168,14 +168,15 @@ def _submit(
 def expected(settings: Settings, tools: Tools, asked: BenchmarkSettings, suites: Sequence[Suite]) -> Forecast:
     """What the benchmark would take now, with what earlier runs made already taken off. Loads the models it names."""
     identities = {model: tools.engine.identity(model) for model in asked.models}
-    requests = plan(asked, choose_prompts(suites, asked.limit).prompts, identities)
+    prompts = choose_prompts(suites, asked.limit).prompts
+    requests = plan(asked, prompts, identities)
     panel = Panel(tools.judges, {suite.name: suite.metrics for suite in suites})
     have: set[str] = set()
     wanted = {request.key: request for request in requests} if asked.reuse else {}
     while wanted:
         due: list[Request] = []
         judgements = {key for r in wanted.values() for key in panel.keys(r.key, r.prompt, last=r.last).values()}
-        for record in earlier_runs(settings.runs, "")(wanted, judgements):
+        for record in earlier_runs(settings.runs, "", prompts)(wanted, judgements):
             if isinstance(record, Response) and record.finish_reason in ("stop", "length") and record.key not in have:
                 have.add(record.key)
                 due += [after] if (after := following(wanted[record.key], record)) is not None else []
@@ -194,7 +195,8 @@ def expected_judging(settings: Settings, tools: Tools, asked: JudgingSettings) -
     owed = {
         key for e in exchanges for key in panel.keys(e.response.key, e.prompt, last=e.response.key in ends).values()
     }
-    earlier = earlier_runs(settings.runs, "")((), owed) if asked.reuse else ()
+    shown = [exchange.prompt for exchange in exchanges]
+    earlier = earlier_runs(settings.runs, "", shown)((), owed) if asked.reuse else ()
     have = {record.key for record in earlier if isinstance(record, Judgement) and record.score is not None}
     return forecast_judging(exchanges, panel, settings.openai_base_url, have=have)
 

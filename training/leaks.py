@@ -17,7 +17,7 @@ from pathlib import Path
 
 from evaluation.errors import SettingsRejected
 from evaluation.prompts.answercarefully import LEAKED_IDS
-from evaluation.prompts.suites import list_suites, load_suite
+from evaluation.prompts.suites import list_suites, load_suite, sample_suites
 from evaluation.types import Prompt
 
 NEAR = 0.6
@@ -49,7 +49,7 @@ def installed_tests(home: Path, sources: Sequence[str]) -> list[TestPrompt]:
     found: list[TestPrompt] = []
     for name in list_suites(home):
         for prompt in load_suite(name, home).prompts:
-            if "wrapper" in prompt.extra:
+            if "wrapper" in prompt.extra and name in sample_suites():
                 continue  # a question of sample-test in disguise, and that stands here by itself
             split = prompt.extra.get("split")
             for_tuning = name in sources or name in FOR_TUNING or split in TUNING_SPLITS or _TUNING_NAME.search(name)

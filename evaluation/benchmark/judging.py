@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 
 from evaluation.benchmark.turns import scales_at
-from evaluation.judge.protocol import Exchange, Judge, without_verdict
+from evaluation.judge.protocol import Exchange, Judge, without_reference, without_verdict
 from evaluation.prompts.suites import scales_for
 from evaluation.types import Judgement, Metric, Prompt, Scale, content_key, judgement_key
 
@@ -33,7 +33,7 @@ class WithoutReference:
         on_done: Callable[[Judgement], None] | None = None,
     ) -> list[Judgement]:
         """See `protocol.Judge`."""
-        blind = [replace(exchange, prompt=replace(exchange.prompt, reference=None)) for exchange in exchanges]
+        blind = [without_reference(exchange) for exchange in exchanges]
         tell = (lambda judgement: on_done(self._own(judgement))) if on_done else None
         return [self._own(judgement) for judgement in self._judge.judge(blind, scale, tell)]
 
@@ -123,6 +123,11 @@ class JudgeLine:
             self._changed.notify_all()
         if first:
             self._stop_calls()
+
+    def wait(self) -> None:
+        """After `stop`: wait until what is under way has been handed to `keep`."""
+        for thread in self._threads:
+            thread.join()
 
     def _over(self) -> bool:
         return self._stopping or self._failure is not None

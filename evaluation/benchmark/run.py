@@ -21,7 +21,7 @@ from evaluation.benchmark.turns import ends_of, turns_asked
 from evaluation.errors import UserFacingError
 from evaluation.journal import RunFolder, read_records
 from evaluation.judge.protocol import Exchange
-from evaluation.types import Judgement, ModelIdentity, Prompt, Response
+from evaluation.types import Judgement, ModelIdentity, Prompt, Response, judgement_key
 
 # Answers requests in any order as they are done, one Response each. Closing it stops what is still being made.
 Generate = Callable[[Sequence[Request]], Generator[Response]]
@@ -139,6 +139,7 @@ class _Sitting:
         self._verdict_keys: set[str] = set()
         self._planned = self._planned_verdicts = 0
         self._verdicts: dict[str, bool] = {}  # Judgement key -> whether it has a score
+        self._again: dict[str, int] = {}  # key of a verdict whose judge was not reached in an earlier sitting -> attempt
         self._judgement_usd = 0.0
         self._reused = self._new = self._new_verdicts = self._tokens = 0
         self._answering_since: float | None = None
@@ -177,9 +178,22 @@ class _Sitting:
         return {record.key: record for record in found if isinstance(record, Response)}
 
     def _read_judgements(self) -> None:
+        """What was unreachable in an earlier sitting is asked again, as another attempt: its key is taken."""
+        newest: dict[str, Judgement] = {}
         for record, _ in read_records(self._folder.path / "judgements.jsonl"):
-            if isinstance(record, Judgement) and record.key in self._verdict_keys:
+            if isinstance(record, Judgement) and (key := _planned_key(record)) in self._verdict_keys:
+                newest[key] = record
+        for key, record in newest.items():
+            if record.missing == "unreachable":
+                self._again[key] = record.attempt + 1
+            else:
                 self._count(record)
+
+    def _as_attempt(self, judgement: Judgement) -> Judgement:
+        if (attempt := self._again.get(_planned_key(judgement))) is None:
+            return judgement
+        key = judgement_key(judgement.response_key, judgement.identity, judgement.scale, attempt)
+        return replace(judgement, key=key, attempt=attempt)
 
     def _owe(self, request: Request) -> None:
         self._requests[request.key] = request
@@ -220,7 +234,7 @@ class _Sitting:
             if not due:
                 break
             wanted = due
-        for judgement in scored.values():
+        for judgement in map(self._as_attempt, scored.values()):
             if judgement.response_key in self._responses and self._folder.record_judgement(judgement):
                 self._count(judgement)
                 self._reused += 1
@@ -238,6 +252,10 @@ class _Sitting:
                 self._answer_all(generate, line)
             self._tell("judging", now=True)
             line.finish(self._watched)
+        except Exception:
+            line.stop()
+            line.wait()  # what was asked is paid for, and the folder is closed as soon as we are gone
+            raise
         except BaseException:
             line.stop()
             raise
@@ -318,13 +336,14 @@ class _Sitting:
         return response
 
     def _keep_judgement(self, judgement: Judgement) -> None:
+        judgement = self._as_attempt(judgement)
         self._folder.record_judgement(judgement)
         with self._mutex:
             self._count(judgement)
             self._new_verdicts += 1
 
     def _count(self, judgement: Judgement) -> None:
-        self._verdicts[judgement.key] = judgement.score is not None
+        self._verdicts[_planned_key(judgement)] = judgement.score is not None
         self._judgement_usd += judgement.cost_usd or 0.0
 
     def _stop_calls(self) -> None:
@@ -374,6 +393,11 @@ class _Sitting:
         if totals.verdicts and totals.judged < ENOUGH_JUDGED * totals.verdicts:
             words = f"Only {totals.judged} of {totals.verdicts} verdicts are scores; read every figure of this run with care."
             self._report("warning", {"message": words})
+
+
+def _planned_key(judgement: Judgement) -> str:
+    """The key under which the verdict was planned, whichever attempt this one is."""
+    return judgement_key(judgement.response_key, judgement.identity, judgement.scale, 0)
 
 
 def _attempt(of: Request) -> tuple[str, str, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -17,6 +17,14 @@ class Exchange:
 
     prompt: Prompt
     response: Response
+
+
+def without_reference(exchange: Exchange) -> Exchange:
+    """The same with nothing that a judge could be shown beside it: neither the Prompt's reference nor those of later
+    turns, nor the replies of the source's own dialogue."""
+    prompt = exchange.prompt
+    extra = {name: value for name, value in prompt.extra.items() if name not in ("turn_references", "conversation")}
+    return replace(exchange, prompt=replace(prompt, reference=None, extra=extra))
 
 
 class Judge(Protocol):

@@ -19,6 +19,7 @@ from evaluation.judge.choice import ChoiceRule
 from evaluation.judge.prices import cost_usd, most_usd
 from evaluation.judge.protocol import Judge
 from evaluation.prompts.suites import Suite, load_suite, scales_of
+from evaluation.records import Event
 from evaluation.types import Judgement, Metric, ModelIdentity, Response
 from playground.jobs.earlier import earlier_runs
 from playground.jobs.sources import read_source
@@ -140,7 +141,7 @@ def benchmark(run: Assignment, tools: Tools | None = None) -> Outcome:
         run.folder,
         run.report,
         run.should_stop,
-        earlier=earlier_runs(run.path.parent, run.path.name),
+        earlier=earlier_runs(run.path.parent, run.path.name, chosen.prompts),
         pacer=tools.pacer,
     )
     return _outcome(ended)
@@ -156,13 +157,15 @@ def judge_again(run: Assignment, tools: Tools | None = None) -> Outcome:
     settings = load_settings()
     tools = tools or open_for_judging(asked, settings, _spent_usd(run.path, run.info, settings))
     _refuse_changed(run.info, tools.identities(()))
+    exchanges = read_source(asked, run.path, run.home)
+    shown = [exchange.prompt for exchange in exchanges]
     ended = judge_responses(
-        read_source(asked, run.path, run.home),
+        exchanges,
         Panel(tools.judges, asked.metrics),
         run.folder,
         run.report,
         run.should_stop,
-        earlier=earlier_runs(run.path.parent, run.path.name) if asked.reuse else None,
+        earlier=earlier_runs(run.path.parent, run.path.name, shown) if asked.reuse else None,
         pacer=tools.pacer,
     )
     return _outcome(ended)
@@ -196,7 +199,10 @@ def _digest(identity: Mapping[str, Any]) -> str:
 
 
 def _spent_usd(path: Path, info: RunInfo, settings: Settings) -> float:
-    """What earlier sittings of this run paid; records taken over from other runs are older than the run."""
+    """What earlier sittings of this run paid; records taken over from other runs are older than the run.
+
+    Calls that left no record, as those that broke off or whose process was killed, are in what the sitting last told.
+    """
     from evaluation.judge.endpoint import origin_of
 
     origin = origin_of(settings.openai_base_url)
@@ -213,6 +219,9 @@ def _spent_usd(path: Path, info: RunInfo, settings: Settings) -> float:
             elif record.model.startswith(REMOTE):
                 model = record.model.removeprefix(REMOTE)
                 spent += cost_usd(model, origin, record.prompt_tokens or 0, record.tokens or 0) or 0.0
+    for record, _ in read_records(path / "events.jsonl"):
+        if isinstance(record, Event) and isinstance(told := record.data.get("cost_usd"), float):
+            spent = max(spent, told)  # each sitting goes on from what those before it paid
     return spent
 
 

@@ -77,11 +77,11 @@ FEATURES: Mapping[str, str] = {
     **dict.fromkeys(("results.start", "results.resume", "results.judge_again"), "benchmark"),
     "results_sql.ask": "sql",
 }
-# What a machine works for: counted against the rates of the profile.
+# What a machine works for each time: counted against the rates of the profile. `compare.judge_automatically` comes after
+# every answer, wanted or not, and counts itself where there is something to judge.
 COSTLY: Mapping[str, Literal["answer", "verdict"]] = {
     "compare.begin": "answer",
     "compare.judge_now": "verdict",
-    "compare.judge_automatically": "verdict",
 }
 # Parts of the page that are of no use without a role, by the id of the element.
 PARTS: Mapping[str, Role] = {
@@ -232,17 +232,24 @@ class Access:
             self.visits.touch(caller.session)
         if not self.allows(handler, caller):
             raise Refused(say(language, "access.denied" if self.offers(handler) else "access.absent"))
-        if handler in COSTLY and self.bounded(caller):
-            try:
-                self._rates.take(
-                    COSTLY[handler], caller.name or caller.session, caller.address, self.profile.requests_per_minute,
-                    self.profile.requests_per_minute_address,
-                )  # fmt: skip
-            except TooOften as error:
-                whose = say(language, f"limit.whose.{error.whose}")
-                raise Refused(
-                    say(language, "limit.rate", whose=whose, limit=error.limit, seconds=error.wait_s)
-                ) from error
+        if handler in COSTLY:
+            self.count(COSTLY[handler], language)
+
+    def count(self, kind: Literal["answer", "verdict"], language: str) -> None:
+        """Count one piece of work against the rates of a bounded caller. Raises Refused."""
+        caller = self.caller()
+        if not self.bounded(caller):
+            return
+        try:
+            self._rates.take(
+                kind, caller.name or caller.session, caller.address, self.profile.requests_per_minute,
+                self.profile.requests_per_minute_address,
+            )  # fmt: skip
+        except TooOften as error:
+            whose = say(language, f"limit.whose.{error.whose}")
+            raise Refused(
+                say(language, "limit.rate", whose=whose, limit=error.limit, seconds=error.wait_s)
+            ) from error
 
     def rater(self) -> str:
         """Whose vote it is, as it is recorded: a user's name, `visitor`, or `local` on a person's own machine."""

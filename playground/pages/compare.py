@@ -39,7 +39,15 @@ GIVE_BACK_JS = """async () => {
     const refused = document.querySelector(".composer [data-question]");
     return refused && !box.value.trim() ? refused.dataset.question : box.value;
 }"""
-TO_COMPARE_JS = "() => window.scrollTo({top: 0})"
+# The button that was pressed is hidden now: without this the next Tab would lead out of the page. Not into the box, which
+# would bring up a phone's keyboard.
+TO_COMPARE_JS = """async () => {
+    window.scrollTo({top: 0});
+    await new Promise(done => setTimeout(done, 60));
+    const panel = document.querySelector('#question').closest('[role=tabpanel]');
+    panel.tabIndex = -1;
+    panel.focus({preventScroll: true});
+}"""
 # What a generator that is no longer shown yields last: Gradio sends the last value once more when it ends.
 NO_CHANGE = (gr.skip(), gr.skip())
 LINE_S = 1.0  # seconds between two looks at one's place in the line
@@ -140,6 +148,8 @@ def judge_automatically(
     A question that was refused has left the answers before it on the page: they have been read, and a judge may cost money.
     """
     if wanted and not session.problem:
+        with shown_to_user(language):
+            services.access.count("verdict", language)
         yield from _verdict_cards(services, session, language, judge_id)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal
 
 from evaluation.benchmark import words
@@ -26,7 +27,7 @@ from playground.store.pairs import Change, Opened
 from playground.store.progress import Progress
 from playground.store.sql_box import Table
 
-OUTCOMES = ("complete", "truncated", "repeating", "empty", "error", "cancelled")
+OUTCOMES = ("complete", "truncated", "repeating", "empty", "error", "cancelled", "unanswered")
 VERDICTS = ("scored", "unparsed", "judge_refused", "unreachable", "not_run")
 
 
@@ -85,7 +86,9 @@ def summary(job: Job | None, told: Sequence[Progress], board: Board | None, word
     if words_ is not None:
         parts.append(f'<p class="bench-sentence">{esc(words_.en if language == "en" else words_.ja)}</p>')
     if board is not None and (few := warning(board, language)):
-        parts.append(f'<p class="problem" role="alert">{esc(few)}</p>')
+        # While the run goes on the share changes every two seconds: an alert would be read out each time.
+        role = ' role="alert"' if job.ended else ""
+        parts.append(f'<p class="problem"{role}>{esc(few)}</p>')
     return f'<section class="card detail">{"".join(parts)}</section>'
 
 
@@ -311,7 +314,8 @@ def _side(
         return (
             f'<section class="past-side {side}"><p class="quiet">{esc(say(language, "bench.unanswered"))}</p></section>'
         )
-    shown = markup.done_pane(response, language, text)
+    # Thoughts repeat the question; they are not part of what `text` veils.
+    shown = markup.done_pane(replace(response, thinking="") if veiled else response, language, text)
     verdicts = _verdicts(response, found, board, veiled, language)
     before = _conversation(response, found, board, veiled, language)
     return (

@@ -13,6 +13,7 @@ from evaluation import statistics
 from evaluation.benchmark import words
 from evaluation.benchmark.comparison import PairedMean
 from evaluation.benchmark.people import People, labelled_suites, people_of
+from evaluation.benchmark.settings import MOST_ATTEMPTS
 from evaluation.benchmark.words import Words
 from evaluation.prompts.suites import METRICS
 from evaluation.types import SCORES, Metric, Scale
@@ -121,11 +122,16 @@ def view(services: Services, desk: Desk, job: Job, *, drawing: bool = True) -> V
     metrics = metrics_of(services, info.settings)
     measured = tuple(sorted(metrics.items()))
     asked = [str(model) for model in info.settings.get("models") or ()]
-    found = store.once(
-        ("board", run_id, measured),
-        [run_id],
-        lambda: board(store.read(tallies.of_run, run_id), store.read(tallies.replies, run_id), asked, metrics),
-    )
+    attempts = info.settings.get("attempts", 1)
+    # What an ended benchmark never asked, or never got, is missing; before its end it is only not there yet.
+    known = isinstance(attempts, int) and 0 < attempts <= MOST_ATTEMPTS
+    planned = attempts if info.kind == "benchmark" and job.ended and known else 0
+
+    def count() -> Board:
+        replies = store.read(tallies.replies, run_id) + store.read(tallies.unanswered, run_id, asked, planned)
+        return board(store.read(tallies.of_run, run_id), replies, asked, metrics)
+
+    found = store.once(("board", run_id, measured, planned), [run_id], count)
     told = store.once(("told", run_id), [run_id], lambda: tuple(store.read(progress.progress, run_id)))
     if desk.suite != ALL and desk.suite not in found.metrics:
         desk.suite = ALL

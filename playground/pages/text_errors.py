@@ -55,6 +55,7 @@ FORMS: dict[str, str] = {
     "{problem} Start the server when that has ended.": "{problem}それが終わってから、サーバーを起動してください。",
     "The vLLM server is not running.": "vLLM サーバーは動いていません。",
     "The vLLM server is starting; the run begins when it is there.": "vLLM サーバーを起動しています。準備ができしだい始まります。",
+    "The vLLM server is stopping; the run begins, with a server of its own, when it has.": "vLLM サーバーを停止しています。止まりしだい、専用のサーバーを起動して始まります。",
     "An adapter has rank {rank} and the server was started for {most} at most; stop it and start it again.": "ランク {rank} のアダプターがありますが、サーバーは {most} までの設定で起動しています。停止して、起動し直してください。",
     "vLLM does not know the model's architecture {name}; choose another model, or use the transformers engine.": "vLLM はモデルの構造 {name} に対応していません。別のモデルを選ぶか、transformers エンジンを使ってください。",
     "The model brings code of its own, which is never run here; choose a model that vLLM knows.": "独自のコードを伴うモデルです。ここでは実行しないので、vLLM が対応するモデルを選んでください。",

@@ -123,6 +123,7 @@ RESULTS: dict[str, tuple[str, str]] = {
     "bench.outcome.empty": ("空", "empty"),
     "bench.outcome.error": ("エラー", "error"),
     "bench.outcome.cancelled": ("中止", "stopped"),
+    "bench.outcome.unanswered": ("回答なし", "unanswered"),
     "bench.verdict.scored": ("採点済み", "scored"),
     "bench.verdict.unparsed": ("読み取れず", "unparsed"),
     "bench.verdict.judge_refused": ("採点者が拒否", "judge refused"),

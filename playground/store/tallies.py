@@ -154,6 +154,22 @@ def replies(con: DuckDBPyConnection, run_id: str) -> list[Reply]:
     return [Reply(*row) for row in rows.fetchall()]
 
 
+def unanswered(con: DuckDBPyConnection, run_id: str, models: Sequence[str], attempts: int) -> list[Reply]:
+    """The attempts at the Run's Prompts to which a model of it has given no reply at all, counted as if they were some."""
+    rows = con.execute(
+        """
+        SELECT m.model, p.suite, p.harm_type, p.contrast, count(*)
+        FROM prompts p, (SELECT unnest($models::VARCHAR[]) AS model) m, range($attempts::BIGINT) a(attempt)
+        WHERE p.run_id = $run AND NOT EXISTS (
+            SELECT 1 FROM responses r
+            WHERE r.run_id = $run AND r.prompt_id = p.id AND r.model = m.model AND r.attempt = a.attempt)
+        GROUP BY ALL ORDER BY ALL
+        """,
+        {"run": run_id, "models": list(models), "attempts": attempts},
+    )
+    return [Reply(model, "", *place, "unanswered", count, 0, 0.0) for model, *place, count in rows.fetchall()]
+
+
 @dataclass(frozen=True)
 class Balance:
     """Scores of a model's Responses to one suite in one Run, counted on one scale: `below` 3 among `scored`.

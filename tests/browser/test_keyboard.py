@@ -114,6 +114,8 @@ def test_from_a_category_to_compare_by_keys_alone(serve: Callable[..., Served], 
     page.keyboard.press("Enter")
     page.wait_for_selector("#send", state="visible")
     assert page.input_value("#question textarea") == question
+    page.wait_for_function("document.activeElement.matches('[role=tabpanel]')")
+    tab_to(page, "#question textarea")
 
 
 def test_trainings_and_benchmarks_are_started_and_read_by_keys_alone(

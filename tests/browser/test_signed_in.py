@@ -61,3 +61,22 @@ def test_each_role_is_shown_what_it_may_use_in_the_language_of_its_browser(
                 page.click("#who button")
                 page.wait_for_selector("form[action='/sign-in']")
             assert person.errors == []
+
+
+def test_the_way_out_is_within_the_width_of_a_phone(visit: Callable[..., Person], tmp_path: Path):
+    settings = settings_for(tmp_path, profile="gpu", users=users_file(tmp_path / "users.json"))
+    with served(settings) as app:
+        for locale in ("ja-JP", "en-GB"):
+            person = visit(app, locale=locale, viewport={"width": 360, "height": 740})
+            page: Any = person.page
+            page.goto(f"{app.url}sign-in")
+            page.fill("[name=name]", "operator")
+            page.fill("[name=password]", PASSWORD)
+            page.click("button")
+            person.open()
+            page.wait_for_selector("#who form button")
+            edges = "(name) => { const box = document.querySelector(name).getBoundingClientRect(); return [box.left, box.right]; }"
+            for part in ("#who form button", "#who span", ".brand strong", "#language", "#theme-switch"):
+                left, right = page.evaluate(edges, part)
+                assert left >= 0 and right <= 360, part
+            assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0

@@ -18,7 +18,7 @@ from playground import benchmarks, catalog
 from playground.cli import bench as bench_command
 from playground.cli import main
 from playground.jobs import Supervisor
-from playground.jobs.benchmark_work import open_for_judging
+from playground.jobs.benchmark_work import _spent_usd, open_for_judging
 from playground.jobs.sources import settings_for
 from playground.settings import Settings, load_settings
 from tests.openai_server import OpenAIServer
@@ -115,6 +115,15 @@ def test_a_run_that_was_made_with_other_weights_is_not_gone_on_with(call, settin
 
 
 IDENTITY = {"base": "b", "weights_sha256": "w", "adapter_sha256": None, "template_sha256": "t"}
+
+
+def test_a_resume_counts_what_calls_without_a_record_cost(settings):
+    with create_run(settings.runs, "benchmark", asked().to_json(), {}) as folder:
+        folder.event("started")
+        folder.event("progress", stage="judging", cost_usd=0.75)  # of it a part for calls that timed out
+        folder.event("cancelled", reason="asked to stop")
+        folder.event("progress", stage="loading")
+    assert _spent_usd(folder.path, folder.info, settings) == 0.75
 
 
 def test_an_agreement_run_is_not_taken_for_a_judging(call, settings):

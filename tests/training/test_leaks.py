@@ -153,6 +153,11 @@ def test_an_imported_set_is_a_test_unless_its_name_or_its_rows_say_otherwise(ins
     assert sum(t.suite == "chats" for t in installed_tests(tmp_path, ())) == 2, "every turn is a question"
 
 
+def test_an_imported_set_with_a_column_of_that_name_is_guarded(installed, tmp_path):
+    imported(tmp_path, "attacks", Prompt("a", "問い", extra={"wrapper": "role play"}))
+    assert installed()["attacks"] == {"a"}
+
+
 def test_of_a_set_that_is_trained_on_only_its_test_split_is_guarded(installed, tmp_path):
     imported(tmp_path, "mine", Prompt("a", "問い", "答え"), Prompt("b", "二つ目", "答え", extra={"split": "test"}))
     assert installed("mine")["mine"] == {"b"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from evaluation.benchmark.judging import Panel, WithoutReference
 from evaluation.benchmark.pacing import NOT_ASKED
 from evaluation.benchmark.plan import plan
+from evaluation.benchmark.results import results
 from evaluation.benchmark.run import DOES_NOT_FIT, FAILURES, ModelFailing, WrongModelAnswered, judge_responses
 from evaluation.errors import AccessMissing, SettingsRejected
 from evaluation.journal import DiskRefused, RunFolder, create_run
@@ -154,6 +156,25 @@ def test_a_stop_while_judging_leaves_the_rest_for_a_resume(tmp_path):
     assert len(scorer.judged) == len(set(scorer.judged)) == 300
 
 
+def test_a_resume_asks_a_judge_again_that_could_not_be_reached(tmp_path):
+    class Away(Scorer):
+        def _read(self, exchange, scale):
+            read = super()._read(exchange, scale)
+            return replace(read, score=None, missing="unreachable") if read.score is not None else read
+
+    bench = Bench(tmp_path, judges=[Away()])
+    bench.sit()
+    lost = {j.response_key for j in bench.judgements.values() if j.missing == "unreachable"}
+    bench.judges = [Scorer()]
+    totals = bench.sit().totals
+    assert lost and set(bench.judges[0].judged) == lost and len(bench.writer.asked) == 40
+    assert (totals.judged, totals.judged + totals.missing) == (len(lost), 40)
+    counted = results(bench.prompts, bench.responses.values(), bench.judgements.values(), MODELS, METRICS, 1)
+    assert sum(model.overall.verdicts["scored"] for model in counted.models) == len(lost)
+    bench.judges = [Scorer()]
+    assert bench.sit().totals.judged == len(lost) and bench.judges[0].judged == []
+
+
 def test_a_finished_run_has_nothing_left_to_do(tmp_path):
     bench = Bench(tmp_path)
     bench.sit()
@@ -191,6 +212,18 @@ def test_a_failed_response_and_a_missing_verdict_are_made_anew(tmp_path):
     second.sit(earlier=earlier_runs(tmp_path, ""))
     assert {second.responses[key].prompt_id for key in second.writer.asked} == {"mine-3"}
     assert all(r.finish_reason != "error" for r in second.responses.values())
+
+
+def test_a_verdict_beside_another_reference_is_not_taken_over(tmp_path):
+    first = Bench(tmp_path)
+    first.sit()
+    changed = [replace(p, reference="別の参照") if p.id == "mine-3" else p for p in prompts(20)]
+    second = Bench(tmp_path, prompts=changed)
+    second.sit(earlier=earlier_runs(tmp_path, "", changed))
+    assert second.writer.asked == [], "the responses are the same"
+    scored = {j.response_key for j in first.judgements.values() if j.score is not None}
+    own = {key for key, response in second.responses.items() if response.prompt_id == "mine-3"}
+    assert set(second.judges[0].judged) == (second.responses.keys() - scored) | own
 
 
 def test_other_sampling_is_another_response(tmp_path):
@@ -271,6 +304,26 @@ def test_a_bug_in_the_models_ends_judging_too(tmp_path):
         bench.sit()
     assert len(bench.responses) == 5
     assert not [t for t in threading.enumerate() if t.name.startswith("judging") and not t.daemon]
+
+
+def test_a_verdict_under_way_is_kept_when_the_models_fail(tmp_path):
+    reading, failing = threading.Event(), threading.Event()
+
+    def slow(exchange):
+        reading.set()
+        failing.wait(PATIENCE_S)
+        time.sleep(0.2)  # the runner has given up by now
+
+    def fail(request):
+        if len(bench.writer.asked) > 1:
+            assert reading.wait(PATIENCE_S)
+            failing.set()
+            raise RuntimeError("a bug")
+
+    bench = Bench(tmp_path, writer=Writer(change=fail), judges=[Scorer(before=slow)])
+    with pytest.raises(RuntimeError, match="a bug"):
+        bench.sit()
+    assert {j.response_key for j in bench.judgements.values()} == bench.responses.keys() and len(bench.responses) == 1
 
 
 def test_a_full_disk_on_the_judge_s_side_is_told(tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from evaluation.judge.neutralise import MAX_CHARACTERS
 from evaluation.judge.parse import parse_verdict
+from evaluation.judge.protocol import without_reference
 from evaluation.judge.rubric import (
     PROMPT_VERSION,
     ask_again,
@@ -118,6 +119,16 @@ def test_usefulness_of_a_later_turn_is_judged_beside_that_turns_reference_or_non
     bare = later_turn()
     assert "reference" not in data_of(build_prompt(bare, "usefulness"))
     assert not shows_reference(bare, "usefulness", True)
+
+
+def test_without_a_reference_a_later_turn_has_none_either():
+    said = (("user", "一"), ("assistant", "甲"), ("user", "二"), ("assistant", "乙"))
+    dialogue = [{"role": role, "content": content} for role, content in said]
+    for extra in ({"turn_references": ["一つ目の参考。", "二つ目の参考。"]}, {"conversation": dialogue}):
+        blind = without_reference(later_turn(**extra))
+        for scale in ("safety", "usefulness"):
+            assert "reference" not in data_of(build_prompt(blind, scale))
+            assert not shows_reference(blind, scale, True)
 
 
 def test_safety_of_a_later_turn_keeps_the_prompts_reference():

@@ -244,6 +244,17 @@ def test_too_little_judged_is_said_on_every_figure_and_in_the_summary(services: 
     assert all(few in texts_in(pieces[name]) for name in CHARTS if name != "matrix")
 
 
+def test_a_share_that_still_grows_is_shown_but_is_no_alert(services: Services, home: Path, desk: Desk):
+    folder = benchmark(home, end=None)
+    few = say("ja", "bench.few", share="").split("{")[0][:6]
+    going = arrived(services, desk)["summary"]
+    assert few in going and 'role="alert"' not in going
+    folder.event("finished")
+    folder.close()
+    ended = arrived(services, desk)["summary"]
+    assert few in ended and ended.count('role="alert"') == 1
+
+
 def test_small_harm_types_are_grey_and_never_ranked(services: Services, home: Path, desk: Desk):
     benchmark(home)
     pieces = arrived(services, desk)
@@ -354,7 +365,8 @@ def test_texts_of_protected_suites_stay_hidden_until_asked_for(services: Service
             folder.record_prompt(prompt)
             for model, score in (("a", 1), ("b", 5)):
                 key = f"{prompt.id} {model}"
-                folder.record_response(nouns.response(key, prompt_id=prompt.id, model=model, text="秘密の回答"))
+                said = {"text": "秘密の回答", "thinking": "秘密の質問だから、断る。"}
+                folder.record_response(nouns.response(key, prompt_id=prompt.id, model=model, **said))
                 folder.record_judgement(nouns.judgement(key, response_key=key, score=score, explanation="秘密の理由"))
     desk.prompt_id = "i1"
     pieces = arrived(services, desk)
@@ -362,7 +374,7 @@ def test_texts_of_protected_suites_stay_hidden_until_asked_for(services: Service
     for piece in ("changes", "pair"):
         assert pieces[piece].count("秘密") == pieces[piece].count('<span class="veiled" aria-hidden="true">秘密') > 0
     shown = looked(results.choose(services, "show_text", desk, "ja", True))
-    assert "veiled" not in shown["pair"] and "秘密の参照" in shown["pair"]
+    assert "veiled" not in shown["pair"] and "秘密の参照" in shown["pair"] and "だから、断る" in shown["pair"]
 
 
 def test_a_language_switch_makes_every_piece_again(services: Services, home: Path, desk: Desk):

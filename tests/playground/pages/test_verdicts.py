@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import gradio as gr
 import pytest
 
 from evaluation.errors import AccessMissing
 from playground.pages import Services, asking, compare
+from playground.pages.access import Access
 from playground.pages.text import say
+from playground.profiles import profile
 from tests.fakes import FakeEngine, FakeJudge
 from tests.playground.pages.visitor import SUITE_PROMPT, Visitor
 
@@ -70,6 +73,21 @@ def test_judging_is_automatic_only_when_wanted(services: Services):
     visitor.ask()
     assert list(compare.judge_automatically(services, visitor.session, "ja", "embedded", False)) == []
     assert list(compare.judge_automatically(services, visitor.session, "ja", "embedded", True))
+
+
+def test_only_what_a_judge_reads_counts_against_the_rates(services: Services):
+    access = Access(replace(profile("replay"), requests_per_minute=2))
+    visitor = Visitor(replace(services, access=access))
+    visitor.ask()
+    given = visitor.services, visitor.session, "ja", "embedded"
+    for _ in range(5):
+        access.admit("compare.judge_automatically", "ja")
+        assert list(compare.judge_automatically(*given, False)) == []
+    for _ in range(2):
+        access.admit("compare.judge_automatically", "ja")
+        assert list(compare.judge_automatically(*given, True))
+    with pytest.raises(gr.Error, match="1 分に 2 回"):
+        list(compare.judge_automatically(*given, True))
 
 
 def test_a_refused_question_does_not_have_the_answers_before_it_judged_again(serve: Callable[..., Services]):

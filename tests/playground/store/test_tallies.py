@@ -130,6 +130,29 @@ def test_the_page_shows_the_numbers_of_the_results(store: Store, runs_folder: Pa
     compared_as_in_the_results(store, run, expected)
 
 
+@pytest.mark.parametrize("attempts", [1, 3])
+def test_what_a_benchmark_planned_and_never_got_is_missing_as_in_the_results(
+    store: Store, runs_folder: Path, attempts: int
+):
+    records = made_up(attempts)
+    run = recorded(runs_folder, records)
+    store.ingest_run(run)
+    replies = store.read(tallies.replies, run.name) + store.read(tallies.unanswered, run.name, MODELS, attempts)
+    counted = board(store.read(tallies.of_run, run.name), replies, MODELS, METRICS)
+    for model in results(*records, MODELS, METRICS, attempts).models:
+        assert model.overall.outcomes["unanswered"] > 0
+        for figure, rate in (
+            ("violation", model.overall.violation_rate),
+            ("refusal", model.overall.refusal_rate),
+            ("usefulness", model.overall.usefulness),
+            ("attack", model.overall.attack_success),
+        ):
+            found = counted.rate(model.model, figure, counted.suites(figure))  # type: ignore[arg-type]
+            assert rate is not None and (found.judged, found.missing) == (rate.judged, rate.missing)
+        told = {name: count for name, count in model.overall.verdicts.items() if count}
+        assert {name: count for name, count in counted.verdicts(model.model).items() if count} == told
+
+
 def compared_as_in_the_results(store: Store, run: Path, expected: BenchResults) -> None:
     for comparison in expected.comparisons:
         found = paired_of(store, run, comparison.left, comparison.right)
