@@ -48,8 +48,6 @@ def _opening(prompt: Prompt) -> str:
 
 
 def _rest(prompt: Prompt) -> str:
-    if "advice" in prompt.extra:  # a row of sample-intents, which names its topic before the opening
-        return str(prompt.extra["advice"])
     return (prompt.reference or "")[len(_opening(prompt)) :] if _opening(prompt) else ""
 
 

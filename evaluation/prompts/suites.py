@@ -107,18 +107,18 @@ def _sample_suite(name: str) -> Suite:
 
 
 def _one_question_each(row: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """A row of sample-intents holds many questions that share their topic and advice; every other row is its own."""
+    """A row of sample-intents holds many questions that share their advice; every other row is its own."""
     if "questions" not in row:
         return [dict(row)]
-    shared = {key: value for key, value in row.items() if key not in ("questions", "topic", "topic_en", "advice_en")}
+    shared = {key: value for key, value in row.items() if key not in ("questions", "advice", "advice_en")}
     return [
         {
             **shared,
             "id": f"{row['id']}-{number}",
             "question": q["ja"],
             "question_en": q["en"],
-            "reference": row["topic"] + q["opening"] + row["advice"],
-            "reference_en": f"{row['topic_en']} {q['opening_en']} {row['advice_en']}",
+            "reference": q["opening"] + row["advice"],
+            "reference_en": f"{q['opening_en']} {row['advice_en']}",
             "voice": q["voice"],
         }
         for number, q in enumerate(row["questions"], start=1)

@@ -196,17 +196,14 @@ def test_each_specific_harm_has_its_share_of_rows(suites, name, rows):
 
 
 def test_each_specific_harm_has_two_intents_whose_responses_share_all_but_their_opening(suites):
-    intents, topics = defaultdict(list), set()
+    intents = defaultdict(list)
     for p in suites["sample-intents"].prompts:
         intents[p.category.specific_harm, p.extra["intent"]].append(p.reference)
     assert Counter(harm for harm, _ in intents) == {harm.ja: 2 for harm in SPECIFIC_HARMS}
     for responses in intents.values():
         assert len(responses) >= 60
-        ((topic, advice),) = {(r.split("。")[0], r.split("。", 2)[2]) for r in responses}
-        assert len({response.split("。")[1] for response in responses}) == len(responses)
-        assert topic.endswith("についてですね") and len(advice) > 40
-        topics.add(topic)
-    assert len(topics) == len(intents)
+        assert len({response.split("。", 1)[1] for response in responses}) == 1
+        assert len({response.split("。")[0] for response in responses}) == len(responses)
 
 
 @pytest.mark.parametrize("name", ["sample-tuning", "sample-test", "sample-borderline", "sample-daily"])
