@@ -35,11 +35,6 @@ from playground.store import ChatLog, Store
 STAGES_JA = {
     "starting": "準備しています",
     "looking for the embedded model": "内蔵モデルを確認しています",
-    "converting the embedded model, once, about a minute: unpacking": "内蔵モデルを変換しています（初回のみ・約 1 分）",
-    "converting the embedded model, once, about a minute: tokenizer": "内蔵モデルを変換しています（初回のみ・約 1 分）",
-    "converting the embedded model, once, about a minute: weights": "内蔵モデルを変換しています（初回のみ・約 1 分）",
-    "another process is converting the embedded model; waiting for it": "別のプロセスの変換を待っています",
-    "embedded model ready": "内蔵モデルの変換が終わりました",
     "loading the embedded model and its adapters": "モデルとアダプターを読み込んでいます",
     "vLLM server: preparing": "vLLM サーバー: モデルと空きメモリを確かめています",
     "vLLM server: importing": "vLLM サーバー: 読み込んでいます",
@@ -72,7 +67,7 @@ class RouterReadiness:
             return EngineStatus("failed", line_for(state.error, "ja"), state.error)
         return EngineStatus(
             "loading",
-            STAGES_JA.get(state.stage.partition(", start ")[0], state.stage),
+            STAGES_JA.get(stage := state.stage.partition(", start ")[0]) or line_for(stage, "ja"),
             state.stage,
             FRACTIONS.get(state.stage),
         )

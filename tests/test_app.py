@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import socket
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from playground.engine.loading import LoadState
 from playground.serving.reasons import Stage
 
 ROOT = Path(__file__).parents[1]
+JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
 
 
 def stages() -> set[str]:
@@ -38,7 +40,7 @@ def status(**state: object):
 
 
 def test_every_stage_that_is_reported_has_japanese_words():
-    assert stages() <= set(app.STAGES_JA), stages() - set(app.STAGES_JA)
+    assert [stage for stage in sorted(stages()) if not JAPANESE.search(status(stage=stage).message_ja)] == []
     assert set(app.FRACTIONS) <= stages()
 
 

@@ -128,7 +128,8 @@ def confusion(found: Agreement, language: str) -> str:
         rows.append(f'<tr><th scope="row">{esc(_level(found, level, language))}</th>{cells}</tr>')
     return (
         f'<section class="card quality"><h2>{esc(say(language, "quality.confusion"))}</h2>'
-        f'<p class="fine">{esc(say(language, "quality.confusion.note"))}</p><div class="scroll"><table class="confusion">'
+        f'<p class="fine">{esc(say(language, "quality.confusion.note"))}</p>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(say(language, "quality.confusion"))}"><table class="confusion">'
         f"<thead><tr><td></td>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div></section>"
     )
 
@@ -162,7 +163,8 @@ def parts(groups: Sequence[Group], title: str, language: str) -> str:
         rows.append(f'<tr{few}><th scope="row">{esc(_name(group.key, language))}</th><td>{group.n}</td>{cells}</tr>')
     note = "" if all(group.enough for group in groups) else f'<p class="fine">{esc(say(language, "quality.few"))}</p>'
     return (
-        f'<section class="card quality"><h2>{esc(say(language, title))}</h2><div class="scroll"><table class="parts">'
+        f'<section class="card quality"><h2>{esc(say(language, title))}</h2>'
+        f'<div class="scroll" tabindex="0" role="region" aria-label="{esc(say(language, title))}"><table class="parts">'
         f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>{note}</section>"
     )
 

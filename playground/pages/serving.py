@@ -14,7 +14,7 @@ import gradio as gr
 from playground.pages import markup, serving_markup, train_markup
 from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
-from playground.pages.memory import Memory
+from playground.pages.memory import Memory, in_turn
 from playground.pages.services import Services
 from playground.pages.text import say
 from playground.serving import ServerFailed
@@ -34,6 +34,7 @@ class ServingPage:
 # ---- handlers ------------------------------------------------------------------------------------------------------
 
 
+@in_turn
 def arrive(services: Services, desk: Memory, language: str) -> list[Any]:
     """The tab was opened. Servers that somebody else runs are asked from now on."""
     desk.here = True
@@ -42,18 +43,21 @@ def arrive(services: Services, desk: Memory, language: str) -> list[Any]:
     return redraw(services, desk, language)
 
 
+@in_turn
 def leave(desk: Memory) -> Any:
     """Another tab was opened."""
     desk.here = False
     return desk.fresh("timer", gr.Timer(active=False), False)
 
 
+@in_turn
 def redraw(services: Services, desk: Memory, language: str) -> list[Any]:
     """Everything again, as in another language; nothing while the tab is closed."""
     desk.drawn.clear()
     return look(services, desk, language)
 
 
+@in_turn
 def look(services: Services, desk: Memory, language: str) -> list[Any]:
     """What has changed, in the order of `NAMES`."""
     if not desk.here:
@@ -86,12 +90,14 @@ def _hint(external: bool) -> str:
     return ""
 
 
+@in_turn
 def start(services: Services, desk: Memory, language: str) -> list[Any]:
     with shown_to_user(language):
         services.vllm.start()
     return look(services, desk, language)
 
 
+@in_turn
 def stop(services: Services, desk: Memory, language: str) -> list[Any]:
     """Ask it to end; the page looks on while it does."""
     with shown_to_user(language):

@@ -223,7 +223,7 @@ def progress(job: Job, curve: Curve, language: str) -> str:
     if not curve.newest:
         if job.status != "running":
             return ""
-        words = say(language, "watch.preparing", stage=curve.stage) if curve.stage else ""
+        words = say(language, "watch.preparing", stage=line_for(curve.stage, language)) if curve.stage else ""
         return f'<p class="quiet waiting" role="status">{esc(words or say(language, "watch.preparing.first"))}</p>'
     newest = curve.newest
     bar = f'<progress value="{curve.step}" max="{curve.steps}" aria-label="{esc(say(language, "watch.step"))}"></progress>'

@@ -182,7 +182,7 @@ def test_warnings_and_the_stage_before_the_first_step_are_shown(services: Servic
         folder.event("progress", stage="model", message="loading embedded")
         folder.event("warning", message="3 rows are left out.")
         summary = looked(train_watch.arrive(services, desk, "ja"))["summary"]
-    assert "loading embedded" in summary and "3 rows are left out." in summary
+    assert "embedded を読み込んでいます" in summary and "3 rows are left out." in summary
 
 
 def test_the_log_ends_where_the_run_is(services: Services, home: Path, desk: Desk):
