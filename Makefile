@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 PY := $(VENV)/bin/python
 
-.PHONY: run test test-slow lint bench shipped-pair screenshots audit clean vllm
+.PHONY: run test test-slow lint bench shipped-pair screenshots audit space clean vllm
 
 run: $(VENV)/.run-ready
 	MALLOC_ARENA_MAX=2 $(PY) app.py  # two heaps for all threads: a third less memory
@@ -35,6 +35,15 @@ audit: | $(PY)
 	$(PY) -m venv --clear $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r requirements.txt
+
+# What is committed, to a Space that exists: make space SPACE=you/its-name. By upload, because the hub refuses a git push
+# with binary files in it that are not in its own storage. What is no longer here goes there too.
+space: $(VENV)/.run-ready
+	@test -n "$(SPACE)" || { echo "Name the Space: make space SPACE=you/its-name"; exit 1; }
+	rm -rf $(VENV)/space && mkdir $(VENV)/space
+	git archive HEAD | tar -x -C $(VENV)/space
+	$(VENV)/bin/hf upload $(SPACE) $(VENV)/space . --repo-type space --delete "*" --commit-message "$$(git describe --always)"
+	rm -rf $(VENV)/space
 
 clean:
 	rm -rf $(VENV) $(VLLM_VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis tests/artifacts
