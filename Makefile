@@ -58,7 +58,7 @@ $(VENV)/.run-ready: requirements.txt | $(PY)
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@
 
-$(VENV)/.dev-ready: requirements-dev.txt $(VENV)/.run-ready
+$(VENV)/.dev-ready: requirements-dev.txt requirements-slurm.txt $(VENV)/.run-ready
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@
 

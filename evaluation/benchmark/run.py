@@ -139,7 +139,9 @@ class _Sitting:
         self._verdict_keys: set[str] = set()
         self._planned = self._planned_verdicts = 0
         self._verdicts: dict[str, bool] = {}  # Judgement key -> whether it has a score
-        self._again: dict[str, int] = {}  # key of a verdict whose judge was not reached in an earlier sitting -> attempt
+        self._again: dict[
+            str, int
+        ] = {}  # key of a verdict whose judge was not reached in an earlier sitting -> attempt
         self._judgement_usd = 0.0
         self._reused = self._new = self._new_verdicts = self._tokens = 0
         self._answering_since: float | None = None

@@ -247,9 +247,7 @@ class Access:
             )  # fmt: skip
         except TooOften as error:
             whose = say(language, f"limit.whose.{error.whose}")
-            raise Refused(
-                say(language, "limit.rate", whose=whose, limit=error.limit, seconds=error.wait_s)
-            ) from error
+            raise Refused(say(language, "limit.rate", whose=whose, limit=error.limit, seconds=error.wait_s)) from error
 
     def rater(self) -> str:
         """Whose vote it is, as it is recorded: a user's name, `visitor`, or `local` on a person's own machine."""

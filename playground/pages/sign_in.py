@@ -28,6 +28,7 @@ from playground.pages.text_errors import line_for
 log = logging.getLogger(__name__)
 
 PATH, OUT = "/sign-in", "/sign-out"
+HUB_IN, HUB_OUT = "/login/huggingface?_target_url=/", "/logout?_target_url=/"  # Gradio's own, on a Space
 _STYLE = (
     "body{font-family:system-ui,'Noto Sans JP',sans-serif;max-width:22rem;margin:12vh auto;padding:0 1rem;line-height:1.7}"
     "label{display:block;margin-top:1rem}input{width:100%;font:inherit;padding:.5rem;box-sizing:border-box}"
@@ -128,23 +129,31 @@ def who(services: Services, buttons: Buttons, language: str) -> str:
     tabs = () if caller.may("operator") else ('button[data-tab-id="train"]', 'button[data-tab-id="serving"]')
     rules_for = ",".join([*(f"#{part}" for part in beyond), *tabs])
     hide = f"<style>{rules_for}{{display:none!important}}</style>" if rules_for else ""
-    if access.users is None:
+    if not access.signs_in:
         return hide
     lang = as_language(language)
+    by_hub = access.users is None
     if caller.name is None:
-        words = f'<a href="{PATH}">{markup.esc(say(lang, "access.sign_in"))}</a>'
-    else:
-        role = say(lang, f"access.role.{caller.role}")
-        words = (
-            f"<span>{markup.esc(say(lang, 'access.signed_in', name=caller.name, role=role))}</span>"
-            f'<form method="post" action="{OUT}"><button type="submit">{markup.esc(say(lang, "access.sign_out"))}</button></form>'
-        )
-    return f'{hide}<div class="signed-in">{words}</div>'
+        words = say(lang, "access.sign_in_hub" if by_hub else "access.sign_in")
+        return f'{hide}<div class="signed-in"><a href="{HUB_IN if by_hub else PATH}">{markup.esc(words)}</a></div>'
+    role = say(lang, f"access.role.{caller.role}")
+    name = f"<span>{markup.esc(say(lang, 'access.signed_in', name=caller.name, role=role))}</span>"
+    sign_out = markup.esc(say(lang, "access.sign_out"))
+    out = (
+        f'<a href="{HUB_OUT}">{sign_out}</a>'
+        if by_hub
+        else f'<form method="post" action="{OUT}"><button type="submit">{sign_out}</button></form>'
+    )
+    return f'{hide}<div class="signed-in">{name}{out}</div>'
 
 
 def build(services: Services) -> gr.HTML:
-    """The place in the masthead that `who` fills, and Hugging Face's button where a Space offers it."""
+    """The place in the masthead that `who` fills.
+
+    Gradio opens Hugging Face's sign-in where it finds a LoginButton. This one stays unseen: it speaks one language, does
+    not tell the role, and is wider than a phone has room for.
+    """
     place = gr.HTML("", elem_id="who", apply_default_css=False, js_on_load=None)
     if services.access.hub_users is not None:
-        gr.LoginButton(size="sm", elem_id="hub-sign-in")
+        gr.LoginButton(visible=False)
     return place

@@ -20,6 +20,7 @@ ACCESS: dict[str, tuple[str, str]] = {
     "access.role.operator": ("運用者", "operator"),
     "access.role.owner": ("管理者", "owner"),
     "access.sign_in": ("ログイン", "Sign in"),
+    "access.sign_in_hub": ("Hugging Face でログイン", "Sign in with Hugging Face"),
     "access.sign_out": ("ログアウト", "Sign out"),
     "limit.rate": (
         "{whose}送れるのは 1 分に {limit} 回までです。{seconds} 秒後にもう一度お試しください。",

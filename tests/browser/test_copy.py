@@ -30,7 +30,9 @@ def test_the_reply_beside_the_button_is_copied(
 ):
     page: Any = visit(serve()).open().page
     page.evaluate(LISTEN, SIDE)
-    page.evaluate(f"Object.defineProperty(navigator, 'clipboard', {{value: {CLIPBOARDS[clipboard]}, configurable: true}})")
+    page.evaluate(
+        f"Object.defineProperty(navigator, 'clipboard', {{value: {CLIPBOARDS[clipboard]}, configurable: true}})"
+    )
     page.locator("#side .copy").dblclick()
     page.wait_for_selector("#side .copy:has-text('Copied')")
     assert page.evaluate("window.copied[0]") == "last reply"

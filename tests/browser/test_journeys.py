@@ -137,7 +137,7 @@ def test_stop_ends_both_sides_and_says_so(serve: Serve, visit: Visit):
 
 
 def test_stopping_one_side_leaves_the_other_writing(serve: Serve, visit: Visit):
-    served = serve(engine=FakeEngine(delay_s=0.06))
+    served = serve(engine=FakeEngine(delay_s=0.25))
     person = visit(served).open()
     person.ask()
     person.page.wait_for_selector("#answer-left .reply:has-text('相')")

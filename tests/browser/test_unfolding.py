@@ -17,7 +17,10 @@ def test_thoughts_can_be_read_while_they_are_written(serve: Callable[..., Served
     page.click("#send")
     page.click("#answer-left details.thinking summary")
     before = page.inner_text("#answer-left details.thinking p")
-    page.wait_for_function("(was) => document.querySelector('#answer-left details.thinking p').textContent.length > was + 20", arg=len(before))
+    page.wait_for_function(
+        "(was) => document.querySelector('#answer-left details.thinking p').textContent.length > was + 20",
+        arg=len(before),
+    )
     assert page.evaluate(OPEN)
     page.click("#answer-left details.thinking summary")
     page.wait_for_timeout(500)

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.errors import SettingsRejected
@@ -229,6 +229,7 @@ def test_a_pair_needs_both_sides():
 # ---- a part of a set ----
 
 
+@settings(deadline=None)
 @given(st.integers(0, 200), st.one_of(st.none(), st.integers(1, 250)))
 def test_a_limit_takes_rows_in_order_and_from_the_whole_length(size: int, limit: int | None):
     found = spread(range(size), limit)
@@ -252,6 +253,7 @@ def test_a_reference_can_be_kept_from_the_judge():
     assert with_reference.without_references().digest == with_reference.digest
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=9))
 def test_the_median_is_one_of_the_ratings_with_at_most_half_of_them_below(ratings: list[int]):
     found = middle(ratings)

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evaluation.errors import SettingsRejected
@@ -82,6 +82,7 @@ def test_a_setting_out_of_range_is_refused_in_one_line(change: dict[str, object]
     assert any(name in str(refused.value) for name in ("suite", *change))
 
 
+@settings(deadline=None)
 @given(
     st.builds(
         SftSettings,

@@ -41,13 +41,13 @@ names = st.text(
 )
 
 
-@settings(max_examples=50)
+@settings(max_examples=50, deadline=None)
 @given(st.dictionaries(st.sampled_from(FIELDS), names, min_size=1))
 def test_a_written_mapping_is_read_back(mapping):
     assert parse_mapping(",".join(f"{field}={column}" for field, column in mapping.items())) == mapping
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(st.text(st.sampled_from("question=,ab \nreference")))
 def test_any_text_is_a_mapping_or_refused(text):
     try:

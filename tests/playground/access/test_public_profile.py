@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from gradio.context import LocalContext
 
 from evaluation.types import Message
 from playground import examples
-from playground.pages import assembly
+from playground.pages import Services, assembly, sign_in
 from playground.pages.access import Access
 from playground.pages.text import TEXT
 from playground.profiles import profile
@@ -22,6 +25,14 @@ from tests.playground.access.serving import PASSWORD, Person, Served, served, se
 
 SECRET = "だれにも見せない問い-7f3a"
 OWNERS = "所有者だけの会話-91bc"
+VOTED = "票を残す問い-4c2e"
+
+
+def talk_of_the_owner(own: Services) -> None:
+    """A conversation that no visitor may see."""
+    run = own.chat.start_conversation({}, {})
+    said = [response(side, messages=(Message("user", OWNERS),)) for side in ("l", "r")]
+    own.chat.add_turn(run, prompt("p", question=OWNERS), *said)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +43,8 @@ def app(tmp_path_factory):
     with served(
         settings, engine=FakeEngine(replies={**FakeEngine().replies, "openai:gpt-4o": "x"}), judges=judges
     ) as one:
-        own = one.services.own  # type: ignore[attr-defined]
-        run = own.chat.start_conversation({}, {})
-        said = [response(side, messages=(Message("user", OWNERS),)) for side in ("l", "r")]
-        own.chat.add_turn(run, prompt("p", question=OWNERS), *said)
+        talk_of_the_owner(one.services.own)  # type: ignore[attr-defined]
+        one.services.access._budget._clock = lambda: datetime(2026, 5, 1, 12, tzinfo=UTC)  # a new day would count anew
         one.services.access.profile = replace(
             one.services.access.profile, requests_per_minute=None, requests_per_minute_address=None
         )
@@ -101,7 +110,7 @@ def test_the_owner_signs_in_beside_the_visitors_and_has_everything(app: Served):
 def test_a_vote_is_kept_only_after_consent_and_then_with_its_turn(app: Served, visitor: Person):
     kept = app.services.own.settings.runs  # type: ignore[attr-defined]
     before = set(kept.iterdir())
-    ask(visitor, SECRET)
+    ask(visitor, VOTED)
     refused = visitor.press("compare.vote")
     assert refused.error == TEXT["error.consent"].ja
     assert set(kept.iterdir()) == before
@@ -109,7 +118,7 @@ def test_a_vote_is_kept_only_after_consent_and_then_with_its_turn(app: Served, v
     assert visitor.press("compare.vote").error is None
     (run,) = {path for path in kept.iterdir() if path.is_dir()} - before
     rating = json.loads((run / "ratings.jsonl").read_text())
-    assert rating["rater"] == "visitor" and SECRET in (run / "pairs.jsonl").read_text()
+    assert rating["rater"] == "visitor" and VOTED in (run / "pairs.jsonl").read_text()
 
 
 def test_delete_all_deletes_the_visitors_own_and_really(app: Served, visitor: Person):
@@ -283,3 +292,26 @@ def test_housekeeping_deletes_what_is_too_old_and_nothing_without_being_told_to(
     assert own.chat.page().total == before > 0
     assembly.Housekeeping(app.services, 1e-9).tidy()
     assert own.chat.page().total == 0
+    talk_of_the_owner(own)  # the other tests look for it
+
+
+@pytest.mark.parametrize(
+    ("language", "way_in", "name", "way_out"),
+    [
+        ("ja", "Hugging Face でログイン", "mika（管理者）", "ログアウト"),
+        ("en", "Sign in with Hugging Face", "mika (owner)", "Sign out"),
+    ],
+)
+def test_a_space_says_who_is_signed_in_and_how_to_come_and_go(language: str, way_in: str, name: str, way_out: str):
+    access = Access(profile("gpu"), hub_users={"mika": "owner"})
+    services = SimpleNamespace(access=access)
+    asked = SimpleNamespace(client=None, headers={}, session_hash="s", scope={})
+    token = LocalContext.request.set(asked)
+    try:
+        shown = sign_in.who(services, {}, language)  # type: ignore[arg-type]
+        assert f'<a href="/login/huggingface?_target_url=/">{way_in}</a>' in shown
+        asked.scope = {"session": {"oauth_info": {"userinfo": {"preferred_username": "mika"}, "expires_at": None}}}
+        shown = sign_in.who(services, {}, language)  # type: ignore[arg-type]
+        assert name in shown and f'<a href="/logout?_target_url=/">{way_out}</a>' in shown
+    finally:
+        LocalContext.request.reset(token)

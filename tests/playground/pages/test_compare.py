@@ -63,13 +63,13 @@ def test_a_failing_side_leaves_the_other_side_whole(serve: Callable[..., Service
     assert "メモリが足りなくなりました" in left["after"] and "problem" not in right["after"]
 
 
-def test_stopping_one_side_lets_the_other_finish(serve: Callable[..., Services]):
-    slow = FakeEngine(delay_s=0.02)
-    visitor = Visitor(serve(engine=slow))
+def test_stopping_one_side_lets_the_other_finish(services: Services):
+    visitor = Visitor(services)
     visitor.begin()
-    timer = threading.Timer(0.15, compare.stop, [visitor.services, ("left",), visitor.session])
-    timer.start()
-    visitor.stream()
+    panes = compare.stream(visitor.services, visitor.lanes, visitor.session, "ja")
+    next(panes)
+    compare.stop(visitor.services, ("left",), visitor.session)
+    list(panes)
     visitor.settle()
     left, right = visitor.texts()
     assert visitor.session.conversation.last.responses["left"].finish_reason == "cancelled"  # type: ignore[union-attr]
@@ -279,16 +279,17 @@ def test_an_edited_question_of_a_suite_is_no_longer_that_prompt(services: Servic
 
 
 def test_a_new_conversation_stops_what_runs_and_forgets_what_was_said(serve: Callable[..., Services]):
-    engine = FakeEngine(delay_s=0.01)
+    engine = FakeEngine()
     visitor = Visitor(serve(engine=engine))
     visitor.begin()
-    threading.Timer(0.1, compare.new_conversation, [visitor.services, visitor.session, "ja"]).start()
-    visitor.stream()
+    panes = compare.stream(visitor.services, visitor.lanes, visitor.session, "ja")
+    next(panes)
+    compare.new_conversation(visitor.services, visitor.session, "ja")
+    assert [*panes][-1] == compare.NO_CHANGE
     visitor.settle()
     assert visitor.session.conversation.turns == ()
     assert engine.active == 0
     assert visitor.session.problem == ""
-    assert visitor.panes[-1] == compare.NO_CHANGE
 
 
 @pytest.mark.parametrize("press", ["stop", "new"])

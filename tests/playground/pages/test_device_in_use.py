@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,8 @@ import pytest
 from playground.jobs.chat import ChatClaim
 from playground.jobs.leases import DeviceBusy, Holder, Lease
 from playground.jobs.waiting import Want
-from playground.pages import Services, asking, results, train_watch
+from playground.pages import Services, asking, compare, results, train_watch
+from playground.pages.conversation import Turn
 from tests.fakes import FakeEngine, FakeJudge, fake_services
 from tests.playground.pages.visitor import Visitor
 
@@ -38,6 +39,17 @@ def first_words(visitor: Visitor) -> list[str]:
     return [left["before"] for left, _ in visitor.panes if left.get("before")]
 
 
+def ask_until_told(visitor: Visitor, then: Callable[[], object]) -> Turn | None:
+    """Ask; `then` is done once the page has said what the question waits for."""
+    visitor.begin()
+    panes = compare.stream(visitor.services, visitor.lanes, visitor.session, visitor.language)
+    visitor.panes = [next(panes)]
+    then()
+    visitor.panes += panes
+    visitor.settle()
+    return visitor.session.conversation.last
+
+
 @pytest.mark.parametrize(
     ("language", "words"),
     [("ja", f"cuda:0 は学習（実行 {RUN}、"), ("en", f"A training (run {RUN}, since ")],
@@ -45,9 +57,8 @@ def first_words(visitor: Visitor) -> list[str]:
 def test_on_a_gpu_the_answer_waits_for_the_run_and_says_so(services, tmp_path, monkeypatch, language, words):
     monkeypatch.setattr(asking, "default_device", lambda: "cuda:0")
     lease = taken(tmp_path, "cuda:0")
-    threading.Timer(0.3, lease.close).start()
     visitor = Visitor(services, language=language)
-    turn = visitor.ask()
+    turn = ask_until_told(visitor, lease.close)
     assert words in first_words(visitor)[0]
     assert turn is not None and turn.responses["left"].text == "はい"
 
@@ -91,9 +102,8 @@ def test_on_the_cpu_it_answers_and_says_why_it_is_slow(services, tmp_path, monke
 def test_on_a_gpu_a_question_lets_a_run_that_waits_go_first(services, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "default_device", lambda: "cuda:0")
     want = Want(tmp_path, "cuda:0", "training", RUN)
-    threading.Timer(0.3, want.close).start()
     visitor = Visitor(services, language="en")
-    turn = visitor.ask()
+    turn = ask_until_told(visitor, want.close)
     assert f"A training (run {RUN}" in first_words(visitor)[0] and "is next on cuda:0" in first_words(visitor)[0]
     assert turn is not None and turn.responses["left"].text == "はい"
 
@@ -111,9 +121,8 @@ def test_another_chat_is_waited_for_by_name(services, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "default_device", lambda: "cuda:0")
     lease = Lease(tmp_path, "cuda:0")
     lease.describe(None, "chat", 1)
-    threading.Timer(0.3, lease.close).start()
     visitor = Visitor(services, language="en")
-    visitor.ask()
+    ask_until_told(visitor, lease.close)
     assert "Another chat (process 1, since " in first_words(visitor)[0]
 
 

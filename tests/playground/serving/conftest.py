@@ -12,7 +12,7 @@ import pytest
 
 from playground.serving.server import Adapters, Base, Patience, VllmServer
 from playground.settings import Settings
-from tests.playground.serving.staging import QUICK, Stage, fake_environment, model_folder
+from tests.playground.serving.staging import QUICK, Stage, fake_environment, model_folder, roomy
 
 
 @pytest.fixture
@@ -20,6 +20,7 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     found = Stage(tmp_path)
     found.play({})
     monkeypatch.setenv("FAKE_VLLM", str(tmp_path))
+    monkeypatch.setattr("playground.serving.server.free_memory", roomy)
     yield found
     for pid in found.living():
         os.kill(pid, signal.SIGKILL)

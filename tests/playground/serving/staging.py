@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from playground.serving.environment import VllmEnvironment
+from playground.serving.plan import GIB
 from playground.serving.server import Patience
 
 FAKE = Path(__file__).with_name("fake_vllm.py")
@@ -34,6 +35,11 @@ def model_folder(folder: Path, tensors: dict[str, tuple[str, list[int]]] | None 
     text = json.dumps(header).encode()
     (folder / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text)
     return folder
+
+
+def roomy() -> tuple[int, int]:
+    """Memory that holds a small model, free and in all; how much this machine has is no matter of these tests."""
+    return 16 * GIB, 32 * GIB
 
 
 def fake_environment() -> VllmEnvironment:

@@ -229,10 +229,12 @@ def test_on_a_gpu_the_server_holds_the_lease_until_it_has_ended(stage: Stage, mo
 APP = """
 import os, sys, time
 from pathlib import Path
-from tests.playground.serving.staging import QUICK, fake_environment, model_folder
+from tests.playground.serving.staging import QUICK, fake_environment, model_folder, roomy
 from dataclasses import replace
+from playground.serving import server as supervised
 from playground.serving.server import Base, VllmServer
 from playground.settings import Settings
+supervised.free_memory = roomy
 home = Path(sys.argv[1])
 folder = model_folder(home / "model")
 server = VllmServer(Settings.model_construct(home=home, max_context=256), Base("base", lambda report: folder),
