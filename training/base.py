@@ -16,7 +16,15 @@ from training.hub import fetch_model
 from training.settings import Precision, SftSettings
 
 # Between the last hidden state and the softmax these models do something that our loss does not.
-LOGIT_CHANGES = ("final_logit_softcapping", "logit_scale", "logits_scaling")
+LOGIT_CHANGES = (
+    "final_logit_softcapping",  # Gemma 2
+    "logit_scale",  # Cohere
+    "logits_scaling",  # Granite
+    "lm_head_multiplier",  # Falcon-H1
+    "logits_soft_cap",  # RecurrentGemma
+    "output_logit_soft_cap",  # xLSTM
+    "logits_mup_width_multiplier",  # Inkling
+)
 
 
 def base_folder(base: str, home: Path, say: Callable[[str], None]) -> Path:

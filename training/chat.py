@@ -7,9 +7,12 @@ format (source: the dataset module of LLM-jp's public instruction-tuning code).
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from typing import Any
 
 from evaluation.errors import SettingsRejected
@@ -20,6 +23,10 @@ _USER = "\n\n### 指示:\n"
 _ASSISTANT = "\n\n### 応答:\n"
 # A base model goes on to write the next question by itself; the marker ends its reply.
 STOP_BEFORE = ("\n### 指示", "\n### 応答")
+# Templates of Llama 3.2, gpt-oss and others write today's date. Rows say this day, which Llama 3.1's template has: a
+# run that goes on tomorrow must have the same ones.
+TRAINING_DAY = date(2024, 7, 26)
+_TODAY = re.compile(r"""strftime_now\(\s*(["'])(?P<format>[^"']*)\1\s*\)""")
 
 
 @dataclass(frozen=True)
@@ -41,7 +48,9 @@ class ChatFormat:
         self._tokenizer = tokenizer
         # The tokenizer keeps that switch as its own state, so two threads could encode with each other's setting.
         self._lock = threading.Lock()
-        self.template: str | None = tokenizer.chat_template
+        named = tokenizer.chat_template
+        # Some models bring several, one for tools among them; without tools the tokenizer takes this one too.
+        self.template: str | None = named.get("default") if isinstance(named, dict) else named
         self.stop: tuple[str, ...] = () if self.template else STOP_BEFORE
 
     @property
@@ -62,13 +71,14 @@ class ChatFormat:
         """Token ids of a whole conversation; every assistant turn and the end marker behind it carry loss."""
         if self.template is None:
             return self._llm_jp(messages, system_prompt)
+        template = _on_one_day(self._tokenizer.get_chat_template())
         ids: list[int] = []
         trained_on: list[bool] = []
         for end, message in enumerate(messages, start=1):
             if message.role != "assistant":
                 continue
-            before = self._templated(messages[: end - 1], system_prompt, reply_follows=True)
-            after = self._templated(messages[:end], system_prompt, reply_follows=False)
+            before = self._templated(messages[: end - 1], system_prompt, template, reply_follows=True)
+            after = self._templated(messages[:end], system_prompt, template, reply_follows=False)
             if before[: len(ids)] != ids or after[: len(before)] != before:
                 raise SettingsRejected(
                     "This model's chat template rewrites earlier turns, so the trained tokens cannot be told apart; "
@@ -91,7 +101,15 @@ class ChatFormat:
         bos = self._tokenizer.bos_token_id
         return [*([] if bos is None else [bos]), *self._plain(text)]
 
-    def _templated(self, messages: Sequence[Message], system_prompt: str | None, *, reply_follows: bool) -> list[int]:
+    def _templated(
+        self,
+        messages: Sequence[Message],
+        system_prompt: str | None,
+        template: str | None = None,
+        *,
+        reply_follows: bool,
+    ) -> list[int]:
+        """Token ids by `template`, or by the tokenizer's own."""
         from jinja2 import TemplateError
 
         turns = [{"role": m.role, "content": m.content} for m in messages]
@@ -101,6 +119,7 @@ class ChatFormat:
             with self._lock:
                 ids = self._tokenizer.apply_chat_template(
                     turns,
+                    chat_template=template,
                     add_generation_prompt=reply_follows,
                     sanitize_control_tokens=True,  # what the user typed stays text
                     return_dict=False,
@@ -137,6 +156,11 @@ class ChatFormat:
         with self._lock:
             encoded = self._tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True)
         return [list(ids) for ids in encoded.input_ids]
+
+
+def _on_one_day(template: str) -> str:
+    """The chat template with `TRAINING_DAY` in place of today."""
+    return _TODAY.sub(lambda asked: json.dumps(TRAINING_DAY.strftime(asked["format"])), template)
 
 
 def llm_jp_text(messages: Sequence[Message], system_prompt: str | None = None) -> str:

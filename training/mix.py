@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from evaluation.errors import SettingsRejected
+from evaluation.prompts.choices import LETTERS
 from evaluation.types import Message, Prompt
 from training.chat import ChatFormat
 from training.leaks import TestPrompt, plain_text, refuse_leaks
@@ -188,8 +189,8 @@ def conversation_of(prompt: Prompt, suite: str) -> tuple[Message, ...]:
     turns = tuple(Message(t["role"], t["content"]) for t in prompt.extra.get("conversation", ()))
     if not turns and not prompt.turns:
         turns = prompt.messages()
-    if turns and turns[-1].role == "user" and prompt.reference:
-        turns = (*turns, Message("assistant", prompt.reference))
+    if turns and turns[-1].role == "user" and (reply := _reply(prompt)):
+        turns = (*turns, Message("assistant", reply))
     while turns and turns[-1].role != "assistant":
         turns = turns[:-1]
     if not turns:
@@ -197,3 +198,9 @@ def conversation_of(prompt: Prompt, suite: str) -> tuple[Message, ...]:
     if any(not turn.content.strip() for turn in turns if turn.role == "assistant"):
         raise SettingsRejected(f"Row {prompt.id} of {suite} has an empty response; remove the row or fill it.")
     return turns
+
+
+def _reply(prompt: Prompt) -> str | None:
+    """The reference response; of multiple choice the letter that its question asks for, not that option's text."""
+    right = prompt.extra.get("answer_index") if "stem" in prompt.extra else None
+    return prompt.reference if right is None else LETTERS[right]

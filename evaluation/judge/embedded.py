@@ -25,6 +25,7 @@ from evaluation.errors import ModelUnavailable
 from evaluation.judge.features import Features, observed, reading, says_little
 from evaluation.judge.low_rank import Terms
 from evaluation.judge.protocol import Exchange, not_judgeable, now, refuse_other_scales, without_verdict
+from evaluation.judge.rubric import reference_of
 from evaluation.types import SCORES, Judgement, Scale, content_key, judgement_key
 
 HEAD_FILE = Path(__file__).parent / "embedded-head.safetensors"
@@ -136,7 +137,7 @@ class EmbeddedJudge:
             places = [
                 place
                 for place, exchange in enumerate(exchanges)
-                if not_judgeable(exchange.response) is None and bool(exchange.prompt.reference) == with_reference
+                if not_judgeable(exchange.response) is None and bool(reference_of(exchange, scale)) == with_reference
             ]
             if places:
                 read = self._read([exchanges[place] for place in places], scale, with_reference)

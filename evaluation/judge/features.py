@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from evaluation.judge.low_rank import Terms, with_terms
 from evaluation.judge.neutralise import REMOVED, neutralise
 from evaluation.judge.protocol import Exchange
+from evaluation.judge.rubric import reference_of
 
 Features = NDArray[np.float32]
 ROWS = 16  # texts in one pass
@@ -72,9 +73,13 @@ _LETTER = re.compile(r"\w")
 
 
 def reading(exchange: Exchange, with_reference: bool) -> tuple[str, str]:
-    """(context, text): the response is the text, and whatever in it addresses a judge is taken out first."""
-    question = neutralise(exchange.prompt.question).text
-    reference = exchange.prompt.reference if with_reference else None
+    """(context, text): the response is the text, and whatever in it addresses a judge is taken out first.
+
+    Of a conversation the context is the last question, which the response answers, with that turn's reference.
+    """
+    asked = [message.content for message in exchange.response.messages if message.role == "user"]
+    question = neutralise(asked[-1] if len(asked) > 1 else exchange.prompt.question).text
+    reference = reference_of(exchange, "safety") if with_reference else None  # the same for refusing
     shown = f"参考回答：{neutralise(reference).text}\n" if reference else ""
     return f"質問：{question}\n{shown}回答：", _without_asides(neutralise(exchange.response.text).text)
 

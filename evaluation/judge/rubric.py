@@ -212,10 +212,10 @@ def verdict_schema(scale: Scale) -> dict[str, Any]:
 
 def shows_reference(exchange: Exchange, scale: Scale, with_reference: bool) -> bool:
     """Whether the judge sees a reference answer: it was asked for and there is one."""
-    return with_reference and _reference(exchange, scale) is not None
+    return with_reference and reference_of(exchange, scale) is not None
 
 
-def _reference(exchange: Exchange, scale: Scale) -> str | None:
+def reference_of(exchange: Exchange, scale: Scale) -> str | None:
     """The reference for the turn that is judged.
 
     A suite may bring one for each turn (`extra["turn_references"]`), or the reply of its own dialogue. Where it
@@ -245,7 +245,7 @@ def _data(exchange: Exchange, scale: Scale, with_reference: bool) -> dict[str, A
         data["question"] = neutralise(turns[-1].content).text
     else:
         data["question"] = neutralise(prompt.question).text
-    reference = _reference(exchange, scale) if with_reference else None
+    reference = reference_of(exchange, scale) if with_reference else None
     if reference is not None:
         data["reference"] = neutralise(reference).text
     response = neutralise(exchange.response.text)

@@ -36,9 +36,10 @@ def options_of(
             label = value.get("label")
             marks = [as_text(mark) for mark in label] if isinstance(label, list) else []
             value = value.get("text")
-        options = [as_text(option) for option in value] if isinstance(value, list) else []
+        given = value if isinstance(value, list) else []
     else:
-        options = [as_text(values.get(name)) for name in columns]
+        given = [values.get(name) for name in columns]
+    options = [as_text(option) for option in given]
     if len(options) < 2:
         raise NoChoice("the row has fewer than two choices; give at least two.")
     if len(options) > len(LETTERS):
@@ -50,7 +51,15 @@ def options_of(
     first = 1 if columns[0].endswith("1") else 0
     places = marks or [str(n) for n in range(first, first + len(options))]
     letters = list(LETTERS[: len(options)])
-    order = (places, letters, options) if found in PLACE_NAMES else (options, letters, places)
+    # MMLU's whole number among texts is a place, also where "2" is the text of another option.
+    numbers = {normal(name) for name, value in values.items() if isinstance(value, int)}
+    numbered = found in numbers and not any(isinstance(option, int) for option in given)
+    if found in PLACE_NAMES or numbered:
+        order = (places, letters, options)
+    elif columns[0] == "A":
+        order = (letters, options, places)
+    else:
+        order = (options, letters, places)
     if answer:
         order = (letters, places, options)
     for names in order:

@@ -48,6 +48,8 @@ STATEMENTS = frozenset({"text", "テキスト", "本文", "sent", "sentence", "�
 ANSWERS_WHEN_A_MODEL_IS_NAMED = ("answer", "output", "回答")
 CONTEXTS = ("input", "context", "入力")
 CHOICE = re.compile(r"(?:choice|option|選択肢)(?:\d+|[a-j])")
+# How AdvBench's targets begin, and JailbreakBench's: a reply that agrees to do harm.
+_COMPLIES = re.compile(r"(?:sure|of course|certainly)\b|here(?:'s| is| are)\b", re.I)
 VOTE_COUNTS = ("annotationnum", "numannotations", "numannotators", "nannotators", "annotators", "votes", "numvotes")
 LABEL = re.compile(
     r"(label|score|rating|severity|grade|verdict|judge?ment|refusal|harmful|toxic|toxicity|safe|unsafe|violation|acceptable"
@@ -225,9 +227,13 @@ def choose(
     references = [reference] if reference else []
     if reference == free.get("output") and "reference" not in mapping and "outputsample" in free:
         references.append(free["outputsample"])
-    if reference and "reference" not in mapping and normal(reference) == "target" and _constant(rows, reference):
-        references = []
-        warnings.append(f"Column {reference!r} is the same in every row, so it was kept as a note, not as a reference.")
+    if reference and "reference" not in mapping and normal(reference) == "target":
+        why = "is the same in every row" if _constant(rows, reference) else None
+        if (question and normal(question) == "goal") or _all_comply(rows, reference):
+            why = "is how an attacker wants the reply to begin"
+        if why:
+            references = []
+            warnings.append(f"Column {reference!r} {why}, so it was kept as a note, not as a reference.")
     if choices and "label" not in mapping:
         labels = []
     votes = _votes(names, rows, {name for name in (question, reference, response, model, *choices) if name})
@@ -280,6 +286,11 @@ def _ends_in_letters(names: Sequence[str], rows: Sequence[Mapping[str, Any]]) ->
 
 def _constant(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
     return len(rows) > 2 and len({str(row.get(column)) for row in rows}) == 1
+
+
+def _all_comply(rows: Sequence[Mapping[str, Any]], column: str) -> bool:
+    """Whether every text of the column begins by agreeing."""
+    return all(_COMPLIES.match(str(row.get(column))) for row in rows)
 
 
 def _whole(value: Any) -> int | None:

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from evaluation.prompts.graded import GRADED_SET, held_out_graded
 from evaluation.prompts.imports import parse_mapping, read_prompts
 from evaluation.prompts.suites import is_protected, load_imported, sample_suites
 from evaluation.statistics import Interval
-from evaluation.types import Judgement, Scale
+from evaluation.types import Judgement, Scale, judgement_key
 from playground import catalog
 from playground.cli.output import json_option, print_json, print_table, progress
 from playground.cli.work import gpu_for
@@ -203,14 +204,28 @@ def _open(settings: Settings, asked: dict[str, Any], judge: Judge, resume: str |
 
 
 def _judge(judge: Judge, exchanges: Sequence[Exchange], scale: Scale, folder: RunFolder) -> list[Judgement]:
-    """Every Judgement, those of an earlier sitting of the run included; each is recorded before the next is paid for."""
+    """Every Judgement, those of an earlier sitting of the run included; each is recorded before the next is paid for.
+
+    What was unreachable in an earlier sitting is asked again, as another attempt: its key is taken.
+    """
     earlier = [record for record, _ in read_records(folder.path / "judgements.jsonl") if isinstance(record, Judgement)]
-    done = {judgement.response_key for judgement in earlier}
-    waiting = [exchange for exchange in exchanges if exchange.response.key not in done]
+    newest = {judgement.response_key: judgement for judgement in earlier}
+    again = {key: found.attempt + 1 for key, found in newest.items() if found.missing == "unreachable"}
+    waiting = [e for e in exchanges if e.response.key not in newest or e.response.key in again]
     judgements = list(earlier)
+
+    def as_attempt(judgement: Judgement) -> Judgement:
+        if (attempt := again.get(judgement.response_key)) is None:
+            return judgement
+        key = judgement_key(judgement.response_key, judgement.identity, scale, attempt)
+        return replace(judgement, key=key, attempt=attempt)
+
+    def keep(judgement: Judgement) -> None:
+        folder.record_judgement(as_attempt(judgement))
+
     for start in range(0, len(waiting), AT_ONCE):
         part = waiting[start : start + AT_ONCE]
-        judgements += judge.judge(part, scale, folder.record_judgement)
+        judgements += map(as_attempt, judge.judge(part, scale, keep))
         count = len(exchanges) - len(waiting) + start + len(part)
         folder.event("progress", done=count, total=len(exchanges))
         progress(f"judged {count} of {len(exchanges)}")

@@ -153,6 +153,17 @@ def test_a_run_that_was_interrupted_goes_on_where_it_stopped(call: Call, judge: 
     assert len(judge.read) == len({key for key, _ in judge.read}) == 40
 
 
+def test_a_resume_asks_a_judge_again_that_could_not_be_reached(call: Call, judge: Judge, labels: str):
+    judge.missing = "unreachable"
+    run_id = call("--judge", "openai:fake", "--labels", labels, "--json").document["run_id"]
+    judge.missing = None
+    judge.read.clear()
+    resume = ("--judge", "openai:fake", "--labels", labels, "--resume", run_id, "--json")
+    said = call(*resume)
+    assert (said.status, said.document["n"], said.document["missing"], len(judge.read)) == (0, 40, {}, 40)
+    assert call(*resume).document["n"] == 40 and len(judge.read) == 40, "what was scored is kept, and not asked again"
+
+
 def test_a_run_is_not_continued_with_another_question(call: Call, judge: Judge, home: Path, labels: str):
     run_id = call("--judge", "openai:fake", "--labels", labels, "--json").document["run_id"]
     other = call("--judge", "openai:fake", "--labels", labels, "--limit", "9", "--resume", run_id)

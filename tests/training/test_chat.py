@@ -121,6 +121,14 @@ def test_a_template_that_shows_only_the_last_turn_can_be_trained_on_one_turn():
         chat.training_tokens([USER, REPLY, Message("user", "次"), Message("assistant", "はい")])
 
 
+def test_a_template_that_writes_the_date_gives_the_same_training_tokens_on_every_day():
+    tokenizer = tiny_tokenizer("{{ strftime_now('%d %b %Y, %f') }}" + PLAIN_TEMPLATE)
+    chat = ChatFormat(tokenizer)
+    tokens = chat.training_tokens([USER, REPLY])
+    assert text_of(tokenizer, tokens.ids).startswith("26 Jul 2024, 000000<user>")
+    assert "26 Jul 2024" not in text_of(tokenizer, chat.prompt_ids([USER])), "a question is asked today"
+
+
 def test_a_conversation_that_the_template_refuses_is_told_in_its_words():
     template = "{{ raise_exception('System role not\n supported') if messages[0].role == 'system' }}" + PLAIN_TEMPLATE
     chat = ChatFormat(tiny_tokenizer(template))
@@ -148,6 +156,14 @@ def test_a_system_prompt_replaces_the_formats_own_line():
 def test_a_conversation_to_continue_must_end_with_a_question(messages: list[Message]):
     with pytest.raises(SettingsRejected, match="user message"):
         ChatFormat(tiny_tokenizer()).prompt_ids(messages)
+
+
+def test_of_several_named_templates_the_default_one_counts():
+    one, several = tiny_tokenizer(PLAIN_TEMPLATE), tiny_tokenizer()
+    several.chat_template = {"default": PLAIN_TEMPLATE, "tool_use": "{{ tools }}"}
+    ours, theirs = ChatFormat(several), ChatFormat(one)
+    assert (ours.sha256, ours.prompt_ids([USER])) == (theirs.sha256, theirs.prompt_ids([USER]))
+    assert ours.training_tokens([USER, REPLY]) == theirs.training_tokens([USER, REPLY])
 
 
 def test_another_template_is_another_identity():

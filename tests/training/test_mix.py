@@ -190,6 +190,13 @@ FORMS: dict[str, tuple[list[dict[str, Any]], list[tuple[str, str]]]] = {
         TALK[:2],
     ),
     "ichikara": ([{"ID": "ichikara-1-1", "text": "質問一", "output": "答え一"}], TALK[:2]),
+    "multiple choice": (
+        [{"question": "空の色は？", "choices": ["赤", "青"], "label": 1}],
+        [
+            ("user", "空の色は？\n\nA. 赤\nB. 青\n\nA〜Bのうち、正しいものの記号を一つだけ答えてください。"),
+            ("assistant", "B"),
+        ],
+    ),
     "oasst tree": (
         [
             {

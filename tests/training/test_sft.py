@@ -296,7 +296,11 @@ def test_qlora_without_bitsandbytes_is_refused_with_what_to_install(base, tmp_pa
         run(settings_for(base, method="qlora"), tmp_path)
 
 
-@pytest.mark.parametrize("change", [{"final_logit_softcapping": 30.0}, {"logit_scale": 0.5}], ids=str)
+@pytest.mark.parametrize(
+    "change",
+    [{"final_logit_softcapping": 30.0}, {"logit_scale": 0.5}, {"lm_head_multiplier": 0.04}, {"logits_soft_cap": 30.0}],
+    ids=str,
+)
 def test_a_base_that_changes_its_logits_is_refused(base, tmp_path, change):
     folder = tiny_folder(tmp_path / "changed", "gemma3")
     path = folder / "config.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from evaluation.judge.features import OBSERVATIONS, observed, reading
 from evaluation.judge.low_rank import Terms
 from evaluation.judge.protocol import Exchange
 from evaluation.types import Prompt, Response, Scale
+from tests.evaluation.judge.exchanges import multi_turn
 
 
 def head(cuts: Sequence[float]) -> Head:
@@ -94,6 +96,17 @@ def test_the_reference_is_read_only_when_there_is_one():
     assert "参考回答：参考" in reading(exchange(ANSWER), True)[0]
     assert "参考回答" not in reading(exchange(ANSWER, None), True)[0]
     assert "参考回答" not in reading(exchange(ANSWER), False)[0]
+
+
+def test_a_later_turn_is_read_with_its_own_question_and_reference():
+    later = multi_turn(ANSWER)
+    references = ["一つ目の参考", "二つ目の参考"]
+    prompt = replace(later.prompt, reference=references[0], extra={"turn_references": references})
+    later = replace(later, prompt=prompt)
+    assert reading(later, True)[0] == "質問：二つ目の質問です。\n参考回答：二つ目の参考\n回答："
+    pool = Pool({ANSWER: 4.0})
+    (judgement,) = EmbeddedJudge(pool, "base", heads()).judge([later])
+    assert judgement.with_reference and pool.contexts == [reading(later, True)[0]]
 
 
 def test_a_verdict_inside_the_response_is_taken_out_before_it_is_read():

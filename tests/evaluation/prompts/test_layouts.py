@@ -349,6 +349,20 @@ def test_choices_and_the_right_one_are_kept(row, tmp_path):
     assert (prompt.extra["choices"], prompt.extra["answer_index"], prompt.reference) == (["赤", "青"], 1, "青")
 
 
+@pytest.mark.parametrize(
+    ("row", "right"),
+    [
+        pytest.param({"choices": ["8", "2", "24", "120"], "answer": 2}, "24", id="a place among texts (MMLU)"),
+        pytest.param({"choices": [8, 2, 24, 120], "answer": 2}, "2", id="a number among numbers"),
+        pytest.param({"choices": ["8", "2", "24", "120"], "answer": "2"}, "2", id="a text among texts"),
+        pytest.param({"A": "B型", "B": "AB型", "C": "A", "answer": "A"}, "B型", id="a letter under letters"),
+    ],
+)
+def test_an_answer_that_is_a_place_and_the_text_of_another_option_is_what_its_form_says(row, right, tmp_path):
+    (prompt,) = imported_from(tmp_path, {"question": "どれ？", **row}).prompts
+    assert (prompt.reference, prompt.extra["choices"][prompt.extra["answer_index"]]) == (right, right)
+
+
 def test_choices_without_a_right_one_have_no_reference(tmp_path):
     (prompt,) = imported_from(tmp_path, {"question": "空の色は？", "choices": ["赤", "青"]}).prompts
     assert prompt.reference is None
@@ -356,6 +370,26 @@ def test_choices_without_a_right_one_have_no_reference(tmp_path):
 
 
 # --- references that are none ---
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param({"prompt": "Write a tutorial on X", "target": "Sure, here is a tutorial on X"}, id="AdvBench"),
+        pytest.param({"Goal": "Write a text on X", "Target": "A text on X:", "Behavior": "X"}, id="JailbreakBench"),
+    ],
+)
+def test_what_an_attacker_wants_to_hear_is_no_reference(tmp_path, row):
+    imported = imported_from(tmp_path, row)
+    (prompt,) = imported.prompts
+    assert prompt.reference is None and [*row.values()][1] in prompt.extra.values()
+    assert "attacker" in imported.warnings[0]
+
+
+def test_a_target_that_answers_is_a_reference(tmp_path):
+    answers = ["Sure: in Japan.", "In Kansai."]
+    imported = imported_from(tmp_path, *({"input": "Where is Nara?", "target": answer} for answer in answers))
+    assert [prompt.reference for prompt in imported.prompts] == answers
 
 
 def test_a_target_that_is_the_same_in_every_row_is_a_note_not_a_reference(tmp_path):
