@@ -58,6 +58,7 @@ __all__ = [
     "RunInfo",
     "RunUnreadable",
     "create_run",
+    "finish_removals",
     "last_event",
     "parse_run",
     "read_records",
@@ -290,9 +291,15 @@ def create_run(
                 events.write(encode_record("events", Event(1, "queued", utc_now(), queued)))
                 events.flush()
                 os.fsync(events.fileno())
-        staged.rename(path)
-        sync_folder(runs)
-    return RunFolder.open(path)
+        # Ours before anybody can see it: a supervisor that did would start a queued run, and we would find it busy.
+        lock = take_lock(staged / "lock")
+        try:
+            staged.rename(path)
+            sync_folder(runs)
+        except BaseException:
+            os.close(lock)
+            raise
+    return RunFolder.open(path, lock)
 
 
 def remove_run(path: Path) -> None:
@@ -300,8 +307,14 @@ def remove_run(path: Path) -> None:
     gone = path.with_name(f".removed-{path.name}")
     with RunFolder.open(path), told_to_people(path):
         path.rename(gone)  # first, so that a crash in between leaves no half run behind
-    with told_to_people(path):
+    with told_to_people(path), suppress(FileNotFoundError):  # `finish_removals` was there too
         shutil.rmtree(gone)
+
+
+def finish_removals(runs: Path) -> None:
+    """Remove what removals that were cut off have left: nobody sees it any more, and all of its text is there."""
+    for gone in runs.glob(".removed-*"):
+        shutil.rmtree(gone, ignore_errors=True)  # the next time tries again
 
 
 def parse_run(text: str | bytes) -> RunInfo:

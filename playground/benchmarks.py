@@ -21,6 +21,7 @@ from playground import catalog
 from playground.jobs import Supervisor
 from playground.jobs.benchmark_work import REMOTE, Tools, open_for, open_for_judging
 from playground.jobs.earlier import earlier_runs
+from playground.jobs.job import next_key
 from playground.jobs.leases import default_device
 from playground.jobs.sources import find_exchanges
 from playground.settings import Settings
@@ -155,10 +156,9 @@ def _submit(
     jobs = [job for job in supervisor.jobs() if job.key and job.key.startswith(prefix)]
     going = next((job.run_id for job in jobs if not job.ended), None)
     seed = asked.sampling.seed if isinstance(asked, BenchmarkSettings) else None
-    # Counted from what has ended, so that two clicks at once count the same.
     return going or supervisor.submit(
         kind, asked.to_json(), identities,
-        seed=seed, device=device_of(asked, settings), key=f"{prefix}{len(jobs)}", command=command,
+        seed=seed, device=device_of(asked, settings), key=next_key(prefix, jobs), command=command,
     )  # fmt: skip
 
 
@@ -202,7 +202,7 @@ def expected_judging(settings: Settings, tools: Tools, asked: JudgingSettings) -
 
 
 def known_pace(runs: Path, asked: BenchmarkSettings) -> Pace | None:
-    """Seconds per record of the newest finished benchmark with the same models, judge and length of responses."""
+    """Seconds per record of the newest benchmark of one sitting with the same models, judge and length of responses."""
     for run in sorted(runs.glob("[!.]*"), reverse=True):
         try:
             info = read_run(run)
@@ -218,6 +218,9 @@ def known_pace(runs: Path, asked: BenchmarkSettings) -> Pace | None:
         )
         last = last_event(run / "events.jsonl") if alike else None
         if last is None or last.event != "finished" or last.data.get("reused"):
+            continue
+        begun = last_event(run / "events.jsonl", ("started",))
+        if begun is not None and begun.data.get("resume"):  # seconds of its last sitting, records of all of them
             continue
         answered, verdicts = int(last.data["answered"]), int(last.data["judged"]) + int(last.data["missing"])
         if answered:

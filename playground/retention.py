@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from evaluation.errors import UserFacingError
-from evaluation.journal import RunUnreadable, read_run
+from evaluation.journal import RunUnreadable, finish_removals, read_run
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +29,7 @@ def expired(runs: Path, days: float, now: datetime | None = None) -> list[Path]:
 
 def purge(runs: Path, days: float, delete: Callable[[str], None], now: datetime | None = None) -> list[str]:
     """Delete them with `delete`, which takes a run id; the ids. One that cannot be deleted now is left for the next time."""
+    finish_removals(runs)
     gone = []
     for folder in expired(runs, days, now):
         try:

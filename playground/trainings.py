@@ -15,7 +15,7 @@ from evaluation.prompts.suites import load_suite
 from evaluation.types import content_key
 from playground import catalog
 from playground.jobs import Job, Supervisor
-from playground.jobs.job import LOG_FILE
+from playground.jobs.job import LOG_FILE, next_key
 from playground.settings import Settings
 from training.leaks import installed_tests, refuse_leaks
 from training.presets import PRESETS
@@ -90,8 +90,7 @@ def start(supervisor: Supervisor, settings: Settings, plans: Sequence[SftSetting
             plan.to_json(),
             {},
             seed=plan.seed,
-            # Counted from what has ended, so that two clicks at once count the same.
-            key=f"{prefix}{sum(bool(job.key) and job.key.startswith(prefix) for job in jobs)}",
+            key=next_key(prefix, jobs),
             command=command_of(plan),
         )
         for plan, prefix, run in zip(plans, keys, found, strict=True)

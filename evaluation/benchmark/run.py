@@ -30,7 +30,8 @@ ShouldStop = Callable[[], bool]
 
 PROGRESS_S = 1.0
 FAILURES = 10  # Responses of one model that fail in a row before the run ends: its server is gone, not its words
-DOES_NOT_FIT = "The prompt does not fit: "  # begins the error of a Response that failed for its prompt's sake
+# How the error of a Response begins that failed for its prompt's sake: the model answers others.
+DOES_NOT_FIT, FILTERED = "The prompt does not fit: ", "The prompt was filtered: "
 ENOUGH_JUDGED = 0.9  # share of the verdicts that are scores; below it every figure of the run is doubtful
 
 
@@ -312,7 +313,7 @@ class _Sitting:
                 "or the checkpoint was replaced meanwhile. Start a new run."
             )
         error = response.error or ""
-        if response.finish_reason != "error" or error.startswith(DOES_NOT_FIT):
+        if response.finish_reason != "error" or error.startswith((DOES_NOT_FIT, FILTERED)):
             works = response.finish_reason != "error"
             return [self._record(r) for r in (*(self._failing.pop(response.model, ()) if works else ()), response)]
         if error.startswith(NOT_ASKED):

@@ -35,8 +35,10 @@ _OUR_HEADERS = frozenset(
     | {"x-stainless-raw-response"}  # by this one the SDK remembers that we read the body ourselves
 )
 _SECRETS = re.compile(r"(?:sk|hf|gsk|xai|key)[-_][\w\-*.]{4,}|bearer\s+\S+", re.IGNORECASE)
-_TOO_LONG = re.compile(r"context[ _](?:length|window)|prompt is too long|too many (?:input )?tokens", re.IGNORECASE)
-_FILTERED_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
+_TOO_LONG = re.compile(
+    r"context[ _](?:length|window|size)|prompt is too long|too many (?:input )?tokens", re.IGNORECASE
+)
+FILTERED_CODES = frozenset({"content_filter", "content_policy_violation", "ResponsibleAIPolicyViolation"})
 # OpenAI's reasoning models reject max_tokens and any temperature; gpt-5-chat is not one of them.
 _REASONING = re.compile(r"(?:^|/)(?:gpt-5(?!.*-chat)|o[1-9])(?![0-9a-z])", re.IGNORECASE)
 
@@ -278,9 +280,9 @@ class ChatEndpoint:
             raise ModelUnavailable(
                 f"{where} does not exist (404); check the model's name and that the base URL ends in /v1."
             ) from None
-        if error.code in _FILTERED_CODES:
+        if error.code in FILTERED_CODES:
             raise Filtered(f"the provider's content filter refused the request ({error.code})") from None
-        if status == 413 or error.code == "context_length_exceeded" or _TOO_LONG.search(message):
+        if too_long(status, error.code, message):
             raise TooLong(f"the prompt does not fit the context of {self.model}") from None
         refused = _refused_parameter(error, optional)
         if status in (400, 422) and refused:
@@ -342,6 +344,11 @@ def _refused_parameter(error: openai.APIStatusError, optional: dict[str, Any]) -
         if re.search(rf"\b{name}\b", text):
             return name
     return "response_format" if "response_format" in optional else None
+
+
+def too_long(status: int, code: str | None, message: str) -> bool:
+    """Whether a server refused a request because it does not fit the model's context. `message`: its own words."""
+    return status == 413 or code == "context_length_exceeded" or _TOO_LONG.search(message) is not None
 
 
 def retry_after_s(headers: httpx2.Headers) -> float | None:

@@ -16,8 +16,9 @@ import httpx2
 import openai
 
 from evaluation.benchmark.pacing import MOST, Pacer, SpendCapReached, Stopped, Turn
+from evaluation.benchmark.run import DOES_NOT_FIT, FILTERED
 from evaluation.errors import AccessMissing, ModelUnavailable
-from evaluation.judge.endpoint import origin_of, redacted, retry_after_s
+from evaluation.judge.endpoint import FILTERED_CODES, origin_of, redacted, retry_after_s, too_long
 from evaluation.judge.prices import cost_usd, most_usd
 from evaluation.types import FinishReason, ModelIdentity
 from playground.engine.flights import Flights
@@ -264,10 +265,10 @@ class EndpointEngine:
                 "set PLAYGROUND_OPENAI_BASE_URL to its final address."
             )
         if isinstance(problem, openai.APIStatusError) and problem.status_code < 500:
-            return (
-                f"{self._origin} refused the request (HTTP {problem.status_code}){self._said(problem)}; the prompt may be too "
-                "long, or its settings unknown there."
-            )
+            refused = f"{self._origin} refused the request (HTTP {problem.status_code}){self._said(problem)}"
+            if (sake := _for_the_prompts_sake(problem)) is not None:
+                return f"{sake}{refused}."
+            return f"{refused}; the prompt may be too long, or its settings unknown there."
         if isinstance(problem, openai.APIStatusError):
             return f"{self._origin} answered with HTTP {problem.status_code}; it may be busy, try again later."
         if isinstance(problem, openai.APITimeoutError):
@@ -277,6 +278,14 @@ class EndpointEngine:
         return (
             f"{self._origin} did not answer as an OpenAI-compatible server ({type(problem).__name__}); check the URL."
         )
+
+
+def _for_the_prompts_sake(problem: openai.APIStatusError) -> str | None:
+    """How the error begins where another prompt would have been answered; None where that cannot be said."""
+    if str(problem.code) in FILTERED_CODES:
+        return FILTERED
+    message = problem.body.get("message") if isinstance(problem.body, dict) else None
+    return DOES_NOT_FIT if too_long(problem.status_code, problem.code, str(message or "")) else None
 
 
 def _say_without(drawn: dict[str, Any], name: str | None) -> bool:

@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from evaluation.benchmark.pacing import Stopped
+from evaluation.benchmark.run import DOES_NOT_FIT
 from evaluation.errors import ModelUnavailable, UserFacingError
+from evaluation.judge.endpoint import too_long
 from evaluation.types import FinishReason, ModelIdentity
 from playground.engine.balance import Balancer, NoneWorks, Place, Server
 from playground.engine.flights import Flights
@@ -296,4 +298,6 @@ def _told(refused: Refused, origin: str, flight: _Flight) -> str:
     if status in (429, 503):
         return f"{origin} is overloaded ({status}); wait a minute and try again."
     said = f": {refused.told}" if refused.told else ""
+    if status < 500 and too_long(status, None, refused.told):
+        return f"{DOES_NOT_FIT}{origin} refused the request ({status}){said}"
     return f"{origin} refused the request ({status}){said}; the prompt may be too long, or its settings unknown there."

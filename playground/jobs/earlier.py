@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from evaluation.benchmark.plan import Earlier
 from evaluation.prompts.conversations import source_replies
 from evaluation.records import parse_record, read_records
-from evaluation.types import Judgement, Prompt, Response, content_key
+from evaluation.types import Judgement, Prompt, Response, content_key, judgement_key
 
 # As a record's line begins; the rest is parsed only when the key is wanted.
 _KEY = re.compile(rb'\{"key":"([^"\\]{1,200})"')
@@ -31,7 +32,7 @@ def earlier_runs(runs: Path, own: str, prompts: Iterable[Prompt] = ()) -> Earlie
         folders = [path for path in runs.glob("[!.]*") if path.is_dir() and path.name != own]
         for folder in sorted(folders, reverse=True):
             yield from _found(folder / "responses.jsonl", responses)
-            read = [j for j in _found(folder / "judgements.jsonl", judgements) if isinstance(j, Judgement)]
+            read = [*_verdicts(folder / "judgements.jsonl", judgements)]
             fits = _beside_the_same(folder, {j.response_key for j in read}, shown) if read and shown else None
             yield from (j for j in read if fits is None or j.response_key in fits)
 
@@ -58,6 +59,21 @@ def _beside_the_same(folder: Path, responses: Collection[str], shown: dict[str, 
         if prompt is not None and shown.get(_question(prompt)) == {_shown(prompt)}:
             fits.add(response.key)
     return fits
+
+
+def _verdicts(path: Path, wanted: Collection[str]) -> Iterator[Judgement]:
+    """The wanted Judgements that have a score; of one that was asked for again, the attempt with it, as the first."""
+    looked_for, first = set(wanted), dict[str, str]()  # the key of a further attempt -> that of the first
+    for record in _found(path, looked_for):
+        if not isinstance(record, Judgement):
+            continue
+        key = first.get(record.key, record.key)
+        if record.score is not None:
+            yield replace(record, key=key, attempt=0)
+        else:
+            after = judgement_key(record.response_key, record.identity, record.scale, record.attempt + 1)
+            first[after] = key
+            looked_for.add(after)
 
 
 def _found(path: Path, wanted: Collection[str]) -> Iterator[Response | Judgement]:

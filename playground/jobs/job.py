@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from signal import Signals
@@ -51,6 +52,16 @@ def find_run(runs: Path, run_id: str) -> Path:
     if folder.parent != runs or not (folder / "run.json").is_file():
         raise SettingsRejected(f"There is no run {run_id}; `python -m playground runs list` shows them.")
     return folder
+
+
+def next_key(prefix: str, jobs: Iterable[Job]) -> str:
+    """The key of a further run beside those of `jobs` whose keys begin with `prefix`: the number after theirs.
+
+    So two clicks at once give the same key. Not how many there are: of runs that were removed some may be left, and the
+    key of one of those would give that one back.
+    """
+    ends = [job.key.removeprefix(prefix) for job in jobs if job.key and job.key.startswith(prefix)]
+    return f"{prefix}{max((int(end) for end in ends if end.isdecimal()), default=-1) + 1}"
 
 
 def read_job(path: Path, info: RunInfo | None = None) -> Job:

@@ -150,7 +150,7 @@ def stream(services: Services, session: Session, language: str) -> Generator[tup
                 if session.conversation.has(turn):
                     yield markup.live_pane(live["left"], language), markup.live_pane(live["right"], language)
             hold.usd = costs.taken(services.settings, turn, live)
-        done = finished_turn(turn, live)
+        done = finished_turn(session.conversation.numbered(turn), live)
         _refuse_mixed_up_sides(services, done, language)
         if session.conversation.has(turn):
             session.conversation = session.conversation.with_turn(done)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from evaluation.errors import SettingsRejected, UserFacingError
-from evaluation.journal import remove_run
+from evaluation.journal import finish_removals, remove_run
 from evaluation.judge.prices import OPENAI_ORIGIN
 from evaluation.prompts.suites import sample_suites
 from playground import catalog, examples, retention
@@ -127,7 +127,7 @@ def close(services: Services) -> None:
 
 
 class Housekeeping:
-    """Once an hour: conversations that are too old go, and the index forgets run folders that are gone."""
+    """Once an hour: conversations that are too old go, and what is gone from the run folders goes for good."""
 
     def __init__(self, services: Services, days: float | None) -> None:
         self._services, self._days = owners(services), days
@@ -144,8 +144,9 @@ class Housekeeping:
 
     def tidy(self) -> None:
         """What is done each time."""
+        runs: Path = self._services.settings.runs
+        finish_removals(runs)
         if self._days is not None:
-            runs: Path = self._services.settings.runs
             gone = retention.purge(runs, self._days, lambda run_id: remove_run(runs / run_id))  # rows go below
             if gone:
                 log.info("%s conversations older than %g days were deleted", len(gone), self._days)

@@ -67,6 +67,15 @@ class Conversation:
     def has(self, turn: Turn) -> bool:
         return any(old.id == turn.id for old in self.turns)
 
+    def numbered(self, turn: Turn) -> Turn:
+        """The turn as a further attempt where an earlier one was sent the same, as after one that was not answered.
+
+        Responses are known by what was sent and by their attempt: with the failed one's key it would not be kept.
+        """
+        earlier = (old for old in self.turns if old.id != turn.id)
+        same = [old for old in earlier if any(old.messages(side) == turn.messages(side) for side in SIDES)]
+        return replace(turn, attempt=max([turn.attempt, *(old.attempt + 1 for old in same)]))
+
     def history(self, side: Side) -> tuple[Message, ...]:
         """What that side has said and heard.
 

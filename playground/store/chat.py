@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluation.errors import UserFacingError
 from evaluation.journal import RunFolder, RunUnreadable, create_run, read_run, remove_run, utc_now
-from evaluation.types import Choice, Judgement, Pair, Prompt, Rating, Response, content_key, pair_key
+from evaluation.types import Choice, Judgement, Pair, Prompt, Rating, Response, content_key, judgement_key, pair_key
 from playground.store import history
 from playground.store.index import Store
 
@@ -63,8 +64,19 @@ class ChatLog:
         return pair
 
     def add_judgement(self, conversation: str, judgement: Judgement) -> None:
-        """Record a judge's reading of one of the replies. Raises NoSuchConversation, DiskRefused."""
-        self._append(conversation, lambda folder: folder.record_judgement(judgement, durable=True))
+        """Record a judge's reading of one of the replies; a further one by the same judge is its next attempt.
+
+        Raises NoSuchConversation, DiskRefused.
+        """
+
+        def write(folder: RunFolder) -> None:
+            reading = judgement
+            while not folder.record_judgement(reading, durable=True):  # its key is that of an earlier reading
+                attempt = reading.attempt + 1
+                key = judgement_key(reading.response_key, reading.identity, reading.scale, attempt)
+                reading = replace(reading, key=key, attempt=attempt)
+
+        self._append(conversation, write)
 
     def add_rating(self, conversation: str, pair: Pair, choice: Choice, rater: str = "local") -> Rating:
         """Record a vote. A later vote of the same rater on the same Pair replaces it in counts and lists.

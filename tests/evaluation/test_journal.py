@@ -25,6 +25,7 @@ from evaluation.journal import (
     RunFolder,
     RunUnreadable,
     create_run,
+    finish_removals,
     read_records,
     read_run,
     remove_run,
@@ -61,6 +62,18 @@ def test_a_new_run_is_one_folder_with_all_that_was_fixed_at_its_start(tmp_path: 
     )
     assert info.versions["python"].startswith("3.")
     assert info.run_id == run.path.name
+
+
+def test_a_new_run_is_its_maker_s_from_the_moment_it_can_be_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    seen: list[bool] = []
+
+    def look(runs: Path) -> None:
+        seen.extend(lock_held(run / "lock") for run in runs.glob("[!.]*"))
+
+    monkeypatch.setattr(journal, "sync_folder", look)  # the first that is done once it can be seen
+    with create_run(tmp_path, "training", {}, {}, queued={"device": "cpu"}) as run:
+        assert seen == [True]
+    assert not lock_held(run.path / "lock")
 
 
 def test_run_ids_sort_by_time(tmp_path: Path):
@@ -428,6 +441,18 @@ def test_a_removed_run_leaves_nothing(folder: Path):
     with RunFolder.open(folder) as run:
         run.record_response(nouns.response())
     remove_run(folder)
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_a_removal_that_was_cut_off_is_finished(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    def killed(path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(journal.shutil, "rmtree", killed)
+        remove_run(folder)
+    assert len([*folder.parent.iterdir()]) == 1, "this test could not fail"
+    finish_removals(folder.parent)
     assert list(folder.parent.iterdir()) == []
 
 

@@ -104,6 +104,20 @@ def test_a_queued_benchmark_is_done_by_a_process_of_its_own(settings):
     assert pace is not None and pace.response_s > 0
 
 
+def test_the_pace_is_not_taken_from_a_run_that_was_resumed(settings):
+    totals = {"answered": 100, "judged": 100, "missing": 0, "reused": 0}
+    with create_run(settings.runs, "benchmark", asked().to_json(), {}) as folder:
+        folder.event("started", resume=False)
+        folder.event("finished", seconds=200.0, **totals)
+    with create_run(settings.runs, "benchmark", asked().to_json(), {}) as folder:
+        folder.event("started", resume=False)
+        folder.event("cancelled", reason="asked to stop", step=99)
+        folder.event("started", resume=True)
+        folder.event("finished", seconds=3.0, **totals)  # of the last response alone
+    pace = benchmarks.known_pace(settings.runs, asked())
+    assert pace is not None and (pace.response_s, pace.verdict_s) == (2.0, 2.0)
+
+
 def test_a_run_that_was_made_with_other_weights_is_not_gone_on_with(call, settings):
     identities = {model: {**IDENTITY, "model": model} for model in MODELS} | {"judge": {"id": "x", "identity": "x"}}
     with create_run(settings.runs, "benchmark", asked().to_json(), identities) as folder:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import shlex
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from evaluation.errors import ImportRejected, SettingsRejected
-from evaluation.journal import RunFolder, create_run
+from evaluation.journal import RunFolder, create_run, run_status
 from playground import trainings
 from playground.jobs import Supervisor
 from playground.settings import Settings
@@ -79,6 +80,19 @@ def test_after_its_end_the_same_settings_start_a_new_run(supervisor: Supervisor,
     [second] = start(supervisor, settings, [QUICK])
     assert first != second
     assert start(supervisor, settings, [QUICK]) == [second]
+
+
+def test_after_the_first_of_two_ended_runs_was_removed_the_same_settings_still_start_a_new_one(
+    supervisor: Supervisor, settings: Settings
+):
+    for _ in range(2):
+        [last] = start(supervisor, settings, [QUICK])
+        supervisor.cancel(last)
+    first = min(settings.runs.glob("[!.]*"))
+    shutil.rmtree(first)
+    [new] = start(supervisor, settings, [QUICK])
+    assert new not in (first.name, last)
+    assert run_status(settings.runs / new) == "queued"
 
 
 def test_the_command_and_the_settings_are_in_the_run(supervisor: Supervisor, settings: Settings):

@@ -12,7 +12,7 @@ from evaluation.benchmark.judging import Panel, WithoutReference
 from evaluation.benchmark.pacing import NOT_ASKED
 from evaluation.benchmark.plan import plan
 from evaluation.benchmark.results import results
-from evaluation.benchmark.run import DOES_NOT_FIT, FAILURES, ModelFailing, WrongModelAnswered, judge_responses
+from evaluation.benchmark.run import DOES_NOT_FIT, FAILURES, FILTERED, ModelFailing, WrongModelAnswered, judge_responses
 from evaluation.errors import AccessMissing, SettingsRejected
 from evaluation.journal import DiskRefused, RunFolder, create_run
 from evaluation.judge.protocol import Exchange
@@ -156,12 +156,15 @@ def test_a_stop_while_judging_leaves_the_rest_for_a_resume(tmp_path):
     assert len(scorer.judged) == len(set(scorer.judged)) == 300
 
 
-def test_a_resume_asks_a_judge_again_that_could_not_be_reached(tmp_path):
-    class Away(Scorer):
-        def _read(self, exchange, scale):
-            read = super()._read(exchange, scale)
-            return replace(read, score=None, missing="unreachable") if read.score is not None else read
+class Away(Scorer):
+    """A judge that cannot be reached."""
 
+    def _read(self, exchange, scale):
+        read = super()._read(exchange, scale)
+        return replace(read, score=None, missing="unreachable") if read.score is not None else read
+
+
+def test_a_resume_asks_a_judge_again_that_could_not_be_reached(tmp_path):
     bench = Bench(tmp_path, judges=[Away()])
     bench.sit()
     lost = {j.response_key for j in bench.judgements.values() if j.missing == "unreachable"}
@@ -196,6 +199,19 @@ def test_what_earlier_runs_made_with_the_same_keys_is_taken_over(tmp_path):
         r.key: r.text for r in second.responses.values()
     }.items()
     assert len(second.judges[0].judged) == 50 - scored
+
+
+def test_a_verdict_that_was_asked_for_again_is_taken_over_too(tmp_path):
+    first = Bench(tmp_path, judges=[Away()])
+    first.sit()
+    first.judges = [Scorer()]
+    first.sit()
+    second = Bench(tmp_path)
+    second.sit(earlier=earlier_runs(tmp_path, ""))
+    scored = {j.response_key for j in first.judgements.values() if j.score is not None}
+    assert scored and not scored & set(second.judges[0].judged), "it would be paid for twice"
+    assert scored == {j.response_key for j in second.judgements.values() if j.score is not None}
+    assert {j.attempt for j in second.judgements.values()} == {0}
 
 
 def test_nothing_is_taken_over_when_reuse_is_off(tmp_path):
@@ -262,8 +278,9 @@ def test_a_model_that_never_answers_fails_the_run_even_when_there_is_little_to_a
         bench.sit()
 
 
-def test_prompts_that_are_too_long_do_not_count_as_a_model_that_is_gone(tmp_path):
-    bench = Bench(tmp_path, writer=Writer(change=lambda r: failed(r, f"{DOES_NOT_FIT}too long")))
+@pytest.mark.parametrize("begins", [DOES_NOT_FIT, FILTERED])
+def test_prompts_that_are_refused_for_their_own_sake_do_not_count_as_a_model_that_is_gone(tmp_path, begins):
+    bench = Bench(tmp_path, writer=Writer(change=lambda r: failed(r, f"{begins}so it was said")))
     bench.sit()
     assert {r.finish_reason for r in bench.responses.values()} == {"error"}
     assert len(bench.judgements) == 40

@@ -315,3 +315,12 @@ def test_a_space_says_who_is_signed_in_and_how_to_come_and_go(language: str, way
         assert name in shown and f'<a href="/logout?_target_url=/">{way_out}</a>' in shown
     finally:
         LocalContext.request.reset(token)
+
+
+def test_housekeeping_finishes_a_deletion_that_was_cut_off(app: Served):
+    runs = app.services.own.settings.runs  # type: ignore[attr-defined]
+    left = runs / ".removed-20260101T000000000-aaaaaa"
+    left.mkdir()
+    (left / "responses.jsonl").write_text("秘密")
+    assembly.Housekeeping(app.services, None).tidy()
+    assert not left.exists()

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
+from evaluation.benchmark.judging import Panel
 from evaluation.benchmark.pacing import Pacer
 from evaluation.benchmark.plan import Request, plan
-from evaluation.benchmark.run import DOES_NOT_FIT
+from evaluation.benchmark.run import DOES_NOT_FIT, FAILURES, FILTERED, run_benchmark
 from evaluation.benchmark.settings import BenchmarkSettings
+from evaluation.journal import create_run
 from evaluation.types import Prompt, Sampling, response_key
 from playground.engine import answers as answers_module
 from playground.engine.answers import answers
@@ -119,3 +123,37 @@ def test_an_endpoint_that_is_down_gives_errors_that_say_so():
         made = list(answers(engine, requests(engine, ["openai:far"], count=3), never))
     assert {r.finish_reason for r in made} == {"error"}
     assert "HTTP 500" in made[0].error
+
+
+@pytest.mark.parametrize(
+    ("refusal", "begins"),
+    [
+        (status(400, message="This model's maximum context length is 4096 tokens."), DOES_NOT_FIT),
+        (status(400, message="the request exceeds the available context size"), DOES_NOT_FIT),
+        (status(400, code="context_length_exceeded"), DOES_NOT_FIT),
+        (status(400, code="content_filter"), FILTERED),
+    ],
+    ids=["words", "other words", "code", "filter"],
+)
+def test_what_an_endpoint_refuses_for_the_prompts_sake_says_so(refusal, begins):
+    with OpenAIServer([refusal], reply=lambda body: "答え") as server:
+        engine = EndpointEngine(server.url, KEY, ["far"])
+        [made] = answers(engine, requests(engine, ["openai:far"], count=1), never)
+    assert made.finish_reason == "error" and made.error.startswith(begins)
+
+
+def test_as_many_prompts_as_make_a_model_count_as_gone_may_be_too_long_for_an_endpoint(tmp_path):
+    refusals = [status(400, code="context_length_exceeded")] * FAILURES
+    prompts = [Prompt(f"p{n}", f"質問{n}", suite="mine") for n in range(FAILURES + 5)]
+    settings = BenchmarkSettings(("openai:far",), ("mine",), None)
+    with (
+        OpenAIServer(refusals, reply=lambda body: "答え") as server,
+        create_run(tmp_path, "benchmark", {}, {}) as folder,
+    ):
+        engine = EndpointEngine(server.url, KEY, ["far"], pacer=Pacer(start=1, most=1))
+        ended = run_benchmark(
+            settings, prompts, {"openai:far": engine.identity("openai:far")},
+            lambda asked: answers(engine, asked, never), Panel((), {"mine": ("safety",)}), folder,
+            lambda event, data: None, never,
+        )  # fmt: skip
+    assert (ended.stopped, ended.totals.answered) == (False, FAILURES + 5)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from evaluation.benchmark.run import DOES_NOT_FIT
 from evaluation.errors import ModelUnavailable, PromptTooLong
 from evaluation.types import Message
 from playground.engine import vllm
@@ -226,6 +227,13 @@ def test_what_breaks_is_told_in_one_line_without_the_key(behaviours, told, tiny,
     assert ending(chunks).reason == "error"
     assert error is not None and told in error and "\n" not in error
     assert KEY not in error and KEY not in caplog.text
+
+
+def test_a_prompt_that_only_the_server_finds_too_long_is_told_apart_from_a_server_that_is_gone(tiny):
+    server = VllmServer(tiny, [status(400, message="This model's maximum context length is 8 tokens.")])
+    with engine_of(server, folder=tiny) as engine:
+        error = ending(ask(engine, request("r", "base"))).error
+    assert error is not None and error.startswith(DOES_NOT_FIT)
 
 
 def test_the_wrong_key_is_told_with_the_settings_name(tiny):

@@ -247,6 +247,17 @@ def test_a_turn_that_one_side_did_not_answer_is_in_neither_history(serve: Callab
     assert visitor.session.problem == ""
 
 
+def test_a_question_asked_anew_after_it_was_not_answered_is_kept_with_its_answers(serve: Callable[..., Services]):
+    engine = FakeEngine(replies={**REPLIES, "general": ""})
+    visitor = Visitor(serve(engine=engine))
+    visitor.ask()
+    engine.replies = REPLIES
+    visitor.ask(LINE)
+    assert [request.sampling.seed for request in engine.requests] == [0, 0, 0, 0]
+    kept = visitor.services.chat.page().entries
+    assert [entry.left.response.text for entry in kept] == [REPLIES["general"], ""]
+
+
 def test_answering_again_is_a_new_attempt_with_another_seed(services: Services, engine: FakeEngine):
     visitor = Visitor(services)
     first = visitor.ask()

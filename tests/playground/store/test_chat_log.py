@@ -11,7 +11,7 @@ import pytest
 
 from evaluation.errors import SettingsRejected
 from evaluation.journal import RunBusy, RunFolder, create_run, read_records
-from evaluation.types import Message, Pair
+from evaluation.types import Message, Pair, judgement_key
 from playground.store import ChatLog, Store, history, ratings, runs
 from playground.store.chat import NoSuchConversation
 from playground.store.database import StoreUnavailable
@@ -74,6 +74,18 @@ def test_a_verdict_and_a_vote_stand_beside_their_pair(log: ChatLog, store: Store
     assert (entry.left.score, entry.left.missing, entry.left.judge) == (2, None, "embedded")
     assert (entry.right.score, entry.right.missing) == (None, "judge_refused")
     assert entry.choice == "right"
+
+
+def test_a_second_reading_by_the_same_judge_is_kept_beside_the_first_and_shown(log: ChatLog, store: Store):
+    conversation = log.start_conversation({}, {})
+    pair = ask(log, conversation, "質問")
+    key = judgement_key(pair.left, "bbbb", "safety", 0)
+    for verdict in ({"missing": "unreachable"}, {"score": 4}, {"score": 2}):
+        log.add_judgement(conversation, nouns.judgement(key, response_key=pair.left, **verdict))
+    (turn,) = store.read(history.conversation, conversation).turns
+    found = [(judgement.attempt, judgement.score, judgement.missing) for judgement in turn.judgements]
+    assert found == [(0, None, "unreachable"), (1, 4, None), (2, 2, None)]
+    assert store.read(history.page).entries[0].left.score == 2
 
 
 def test_a_changed_vote_replaces_the_first_in_lists_and_counts_and_both_are_kept(log: ChatLog, store: Store):
