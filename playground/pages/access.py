@@ -42,7 +42,7 @@ _VISITOR = """
     quality.show quality.unveil quality.visit
     serving.leave
     results.arrive results.leave results.look results.redraw results.choose results_page._wire.on_pair results_page._wire.on_run
-    train_watch.leave consent.agree privacy.ask_to_purge privacy.close
+    train_watch.leave consent.agree privacy.close
 """
 _RATER = "compare.vote"
 _OPERATOR = """
@@ -54,9 +54,11 @@ _OPERATOR = """
     train.start train.start_sweep train.unveil train_watch.arrive train_watch.build.on_pick train_watch.compare_run train_watch.halt
     train_watch.keep train_watch.look train_watch.redraw train_watch.resume
     adapters.show adapters.build.on_pick adapters.compare_adapter adapters.export adapters.rename
-    adapters.ask_to_delete
 """
-_OWNER = "adapters.bring_in adapters.delete adapters.push results_sql.ask privacy.purge"
+# "Really delete?" is asked of those alone who may answer yes.
+_OWNER = """
+    adapters.bring_in adapters.ask_to_delete adapters.delete adapters.push results_sql.ask privacy.ask_to_purge privacy.purge
+"""
 
 # Function of the pages, as `handler_name` says it -> the least role that may call it.
 LEAST: Mapping[str, Role] = {
@@ -65,7 +67,9 @@ LEAST: Mapping[str, Role] = {
     for name in names.split()
 }  # type: ignore[assignment]
 # In a public profile these reach nothing but the caller's own session (visits.py), so everybody may.
-OWN_SESSION = frozenset({"compare.vote", "history.ask_to_delete", "history.delete", "privacy.purge"})
+OWN_SESSION = frozenset(
+    {"compare.vote", "history.ask_to_delete", "history.delete", "privacy.ask_to_purge", "privacy.purge"}
+)
 # What a profile may switch off, for everybody.
 FEATURES: Mapping[str, str] = {
     **{
@@ -83,13 +87,14 @@ COSTLY: Mapping[str, Literal["answer", "verdict"]] = {
     "compare.begin": "answer",
     "compare.judge_now": "verdict",
 }
-# Parts of the page that are of no use without a role, by the id of the element.
-PARTS: Mapping[str, Role] = {
-    "bench-form": "operator",
-    "bench-keep": "operator",
-    "bench-sql": "owner",
-    "adapter-import-part": "owner",
-    "adapter-push-part": "owner",
+# Parts of the page, by the id of the element: what each is there for. Who may not do that has no use for its fields.
+PARTS: Mapping[str, str] = {
+    "bench-form": "results.start",
+    "bench-again-part": "results.judge_again",
+    "bench-keep": "results_files.report",
+    "bench-sql": "results_sql.ask",
+    "adapter-import-part": "adapters.bring_in",
+    "adapter-push-part": "adapters.push",
 }
 # Events that nobody pressed: one of these that is not allowed changes nothing and says nothing.
 _AMBIENT = frozenset({"load", "tick", "change", "select", "then", "success", "unload"})
@@ -395,7 +400,7 @@ def _guarded(
 
 def hidden(buttons: Buttons, access: Access, caller: Caller) -> list[str]:
     """Ids of the elements that are of no use to the caller."""
-    parts = [part for part, least in PARTS.items() if not caller.may(least)]
+    parts = [part for part, use in PARTS.items() if not access.allows(use, caller)]
     return sorted(
         {
             *parts,

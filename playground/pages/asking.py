@@ -65,7 +65,8 @@ def sampling_from(values: tuple[object, ...], language: str) -> Sampling:
     ):
         # The comparison also refuses NaN, which a browser can send.
         if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise Refused(say(language, "error.number", what=name, value=value, low=low, high=high))
+            shown = "" if value is None else value  # an emptied field
+            raise Refused(say(language, "error.number", what=say(language, name), value=shown, low=low, high=high))
         numbers[name] = value
     return Sampling(
         temperature=float(numbers["temperature"]),

@@ -161,12 +161,13 @@ def work_ahead(found: Forecast, language: str) -> list[str]:
 
 # ---- layout --------------------------------------------------------------------------------------------------------
 
+# No bounds: Gradio would refuse a number beyond them itself, in English alone; `settings_of` says what is wrong.
 _SMALL: tuple[tuple[str, type[Any], dict[str, Any]], ...] = (
-    ("temperature", gr.Number, {"minimum": 0, "maximum": 2, "step": 0.1}),
-    ("top_p", gr.Number, {"minimum": 0.01, "maximum": 1, "step": 0.05}),
-    ("max_tokens", gr.Number, {"precision": 0, "minimum": 1}),
-    ("seed", gr.Number, {"precision": 0, "minimum": 0}),
-    ("spend_cap_usd", gr.Number, {"minimum": 0}),
+    ("temperature", gr.Number, {"step": 0.1}),
+    ("top_p", gr.Number, {"step": 0.05}),
+    ("max_tokens", gr.Number, {"precision": 0}),
+    ("seed", gr.Number, {"precision": 0}),
+    ("spend_cap_usd", gr.Number, {}),
 )
 
 
@@ -231,8 +232,8 @@ def build(services: Services, labels: Labels, language: Any) -> Drawn:
             parts["judge"],
             lambda lang: {"label": say(lang, "bench.field.judge"), "choices": screen.judge_choices(services, lang)},
         )
-        part("limit", gr.Number, 180, precision=0, minimum=0)  # the browser sends 0 for an empty one
-        part("attempts", gr.Number, 120, precision=0, minimum=1)
+        part("limit", gr.Number, 180, precision=0)  # the browser sends 0 for an empty one
+        part("attempts", gr.Number, 120, precision=0)
     accordion = gr.Accordion(say("ja", "bench.advanced"), open=False, elem_id="bench-advanced")
     with labels.add(accordion, label="bench.advanced"):
         with gr.Row(elem_classes="fields"):

@@ -219,9 +219,8 @@ def _sampling_controls(labels: Labels, most_tokens: int) -> list[Any]:
             gr.Slider(16, most_tokens, usual.max_tokens, step=16, label=say("ja", "max_tokens"), min_width=180),
             label="max_tokens",
         )
-        seed = labels.add(
-            gr.Number(usual.seed, precision=0, minimum=0, label=say("ja", "seed"), min_width=120), label="seed"
-        )
+        # No bounds: Gradio would refuse a number beyond them itself, in English alone.
+        seed = labels.add(gr.Number(usual.seed, precision=0, label=say("ja", "seed"), min_width=120), label="seed")
     system = labels.add(gr.Textbox("", lines=2, max_lines=6, label=say("ja", "system")), label="system")
     return [temperature, top_p, tokens, seed, system]
 

@@ -180,7 +180,7 @@ def buttons(job: Job | None, found: View | None, language: str) -> dict[str, dic
         "again": {"visible": answered and job is not None and job.ended},
         "keep": {"visible": answered},
         "above": {"visible": answered},
-        "show_text": {"visible": found is not None and results_view.any_protected(found)},
+        "show_text": {"visible": found is not None and results_view.any_hidden(found)},
     }
 
 

@@ -37,10 +37,9 @@ from playground.pages.results import (
 from playground.pages.results_view import Desk
 from playground.pages.services import Services
 from playground.pages.text import say
-from playground.pages.train_watch import Watch
+from playground.pages.train_watch import Watch, to_run_js
 
 POLL_S = 2.0
-TO_RUN_JS = "() => document.getElementById('bench-run').scrollIntoView({block: 'nearest'})"
 TO_PAIR_JS = "() => document.getElementById('bench-pair').scrollIntoView({block: 'nearest'})"
 
 
@@ -120,7 +119,7 @@ def build(services: Services, labels: Labels, language: Any, tab: gr.Tab) -> Ben
                     say("ja", "watch.resume"), variant="primary", visible=False, elem_id="bench-resume", size="md"
                 )
                 parts["resume"] = labels.add(button, value="watch.resume")
-            with gr.Row(visible=False, elem_classes="tools fields") as parts["again"]:
+            with gr.Row(visible=False, elem_classes="tools fields", elem_id="bench-again-part") as parts["again"]:
                 judge = gr.Dropdown(
                     screen.judge_choices(services, "ja"), label=say("ja", "bench.again"), filterable=False,
                     elem_id="bench-again-judge", min_width=220,
@@ -131,7 +130,6 @@ def build(services: Services, labels: Labels, language: Any, tab: gr.Tab) -> Ben
                 cap = gr.Number(
                     None,
                     label=say("ja", "bench.field.spend_cap_usd"),
-                    minimum=0,
                     elem_id="bench-again-cap",
                     min_width=180,
                 )
@@ -188,7 +186,7 @@ def _wire(
         trigger_mode="always_last", **quiet,
     )  # fmt: skip
     form.start.click(partial(start, services), [*where, *form.values], [form.problem, *outputs], **quiet).then(
-        None, js=TO_RUN_JS
+        None, js=to_run_js("bench")
     )
     parts["timer"].tick(partial(look, services), where, outputs, **quiet)
     parts["halt"].click(partial(halt, services), where, outputs, **quiet)

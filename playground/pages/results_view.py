@@ -15,7 +15,7 @@ from evaluation.benchmark.comparison import PairedMean
 from evaluation.benchmark.people import People, labelled_suites, people_of
 from evaluation.benchmark.settings import MOST_ATTEMPTS
 from evaluation.benchmark.words import Words
-from evaluation.prompts.suites import METRICS
+from evaluation.prompts.suites import METRICS, sample_suites
 from evaluation.types import SCORES, Metric, Scale
 from playground.jobs import Job
 from playground.pages import markup, results_charts, results_markup
@@ -46,7 +46,7 @@ class Desk(Memory):
     right: str | None = None
     other: str | None = None  # run and identity of the judging beside this one
     published: bool = False
-    show_text: bool = False  # of protected suites
+    show_text: bool = False  # of suites that people brought
     prompt_id: str | None = None  # the pair that is open
     charts: set[str] = field(default_factory=set)  # those that there is something to draw of
     charted: float = 0.0  # monotonic seconds
@@ -71,7 +71,7 @@ class View:
     others: tuple[Judging, ...]
     cells: tuple[Cell, ...] = ()
     compared: Judging | None = None
-    protected: frozenset[str] = field(default=frozenset())
+    hidden: frozenset[str] = frozenset()  # suites whose texts nobody sees before they ask, as in Browse
     people: tuple[People, ...] = ()
     figure: Figure | None = None
 
@@ -188,7 +188,8 @@ def view(services: Services, desk: Desk, job: Job, *, drawing: bool = True) -> V
         cells=tuple(cells),
         compared=compared,
         figure=figure,
-        protected=frozenset(suite.name for suite in services.suites() if suite.protected),
+        # As in Browse, all but the sample set. A suite that was deleted since has left its texts in the run.
+        hidden=frozenset(found.metrics).difference(sample_suites()),
         people=store.once(("people", run_id, measured), [run_id], partial(_people, services, run_id, found))
         if drawing
         else (),
@@ -316,7 +317,7 @@ def controls(found: View | None, desk: Desk, language: str) -> dict[str, dict[st
 
 def listing(found: View, desk: Desk, language: str) -> str:
     """Which prompts got better and which worse."""
-    hidden = set() if desk.show_text else set(found.protected)
+    hidden = set() if desk.show_text else set(found.hidden)
     return results_markup.changes(found.changes, hidden, desk.prompt_id, language) if found.changes else ""
 
 
@@ -324,10 +325,10 @@ def pair(found: View, desk: Desk, language: str) -> str:
     """The pair that is open."""
     if not found.changes:
         return ""
-    veiled = found.opened is not None and found.opened.prompt.suite in found.protected and not desk.show_text
+    veiled = found.opened is not None and found.opened.prompt.suite in found.hidden and not desk.show_text
     return results_markup.pair(found.opened, found.board, veiled, language)
 
 
-def any_protected(found: View) -> bool:
+def any_hidden(found: View) -> bool:
     """Whether some of the texts stay hidden until somebody asks."""
-    return bool(found.protected & found.board.metrics.keys())
+    return bool(found.hidden)

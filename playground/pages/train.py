@@ -42,7 +42,6 @@ from playground.probing import Check, Stage
 from training.settings import SftSettings
 
 CHECK_POLL_S = 0.5
-TO_RUNS_JS = "() => document.getElementById('train-run').scrollIntoView({block: 'nearest'})"
 
 
 # ---- handlers ------------------------------------------------------------------------------------------------------
@@ -213,21 +212,22 @@ def _check_base(services: Services, sft: SftSettings, language: str) -> None:
 # ---- layout --------------------------------------------------------------------------------------------------------
 
 # (field, component, its options) of the advanced settings: small ones, then those that need room.
+# No bounds: Gradio would refuse a number beyond them itself, in English alone; `settings_of` says what is wrong.
 _SMALL: tuple[tuple[str, type[Any], dict[str, Any]], ...] = (
-    ("general_multiplier", gr.Number, {"precision": 0, "minimum": 0}),
-    ("epochs", gr.Number, {"minimum": 0}),
-    ("learning_rate", gr.Number, {"minimum": 0, "step": 1e-5}),
+    ("general_multiplier", gr.Number, {"precision": 0}),
+    ("epochs", gr.Number, {}),
+    ("learning_rate", gr.Number, {"step": 1e-5}),
     ("method", gr.Dropdown, {"choices": list(METHODS), "filterable": False}),
-    ("lora_rank", gr.Number, {"precision": 0, "minimum": 1}),
-    ("lora_alpha", gr.Number, {"precision": 0, "minimum": 1}),
-    ("lora_dropout", gr.Number, {"minimum": 0, "maximum": 1, "step": 0.01}),
-    ("batch_size", gr.Number, {"precision": 0, "minimum": 1}),
-    ("micro_batch_size", gr.Number, {"precision": 0, "minimum": 1}),
-    ("max_length", gr.Number, {"precision": 0, "minimum": 16}),
+    ("lora_rank", gr.Number, {"precision": 0}),
+    ("lora_alpha", gr.Number, {"precision": 0}),
+    ("lora_dropout", gr.Number, {"step": 0.01}),
+    ("batch_size", gr.Number, {"precision": 0}),
+    ("micro_batch_size", gr.Number, {"precision": 0}),
+    ("max_length", gr.Number, {"precision": 0}),
     ("precision", gr.Dropdown, {"choices": list(PRECISIONS), "filterable": False}),
-    ("seed", gr.Number, {"precision": 0, "minimum": 0}),
-    ("checks", gr.Number, {"precision": 0, "minimum": 0}),
-    ("held_out_rows", gr.Number, {"precision": 0, "minimum": 1}),
+    ("seed", gr.Number, {"precision": 0}),
+    ("checks", gr.Number, {"precision": 0}),
+    ("held_out_rows", gr.Number, {"precision": 0}),
 )
 _WIDE: tuple[tuple[str, type[Any], dict[str, Any]], ...] = (
     ("leave_out_long", gr.Checkbox, {}),
@@ -271,8 +271,8 @@ def _fields(services: Services, labels: Labels) -> dict[str, Any]:
             lambda lang: {"label": say(lang, "train.multiplier"), "choices": multiplier_choices(lang)},
         )
         own = gr.Number(
-            form.own, label=say("ja", "train.own"), precision=0, minimum=0, visible=form.multiplier == OWN,
-            elem_id="train-own", min_width=120,
+            form.own, label=say("ja", "train.own"), precision=0, visible=form.multiplier == OWN, elem_id="train-own",
+            min_width=120,
         )  # fmt: skip
         drawn["own"] = labels.add(own, label="train.own")
         name = gr.Textbox(
@@ -370,7 +370,7 @@ def build(
     shown.input(partial(unveil, services), [*where, shown], [seen], **quiet)
     for button, handler in ((begun, start), (swept, start_sweep)):
         button.click(partial(handler, services), [*where, *values], [problem, *watch.outputs], **quiet).then(
-            None, js=TO_RUNS_JS
+            None, js=train_watch.to_run_js("train")
         )
     language.change(partial(redraw, services), [*where, *values], [rows, mix, seen, command], **quiet)
     offered = [drawn[name] for name in ("name", "base", "safety", "general", "held_out", "allow_overlap")]

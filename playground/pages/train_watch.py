@@ -245,6 +245,15 @@ class Watch:
     bench: gr.Button
 
 
+def to_run_js(page: str) -> str:
+    """After Start: the run comes into sight, or the refusal, which stands above it and would be scrolled away."""
+    return f"""async () => {{
+        await new Promise(done => setTimeout(done, 60));
+        const refusal = document.querySelector("#{page}-problem [role=alert]");
+        (refusal || document.getElementById("{page}-run")).scrollIntoView({{block: "nearest"}});
+    }}"""
+
+
 def _html(name: str, **more: Any) -> gr.HTML:
     return gr.HTML("", elem_id=f"train-{name}", apply_default_css=False, **{"js_on_load": None, **more})
 

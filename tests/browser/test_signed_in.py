@@ -17,7 +17,7 @@ PARTS = {
     "#adapter-import-part": ("train", "owner"),
     "#serving-state section": ("serving", "operator"),
     "#bench-form": ("bench", "operator"),
-    "#purge": ("history", "visitor"),
+    "#history-search": ("history", "visitor"),
 }
 ONLY_FOR_OPERATORS = ("train", "serving")
 LOCALES = {None: "en-GB", "rater": "ja-JP", "operator": "en-GB", "owner": "ja-JP"}

@@ -285,6 +285,19 @@ def test_what_a_role_cannot_use_is_not_on_its_page(app: Served, visitor: Person)
         assert "display:none" not in hidden(owner) and "/sign-out" in hidden(owner)
 
 
+@pytest.mark.parametrize("role", [None, "owner"])
+def test_no_field_stays_without_the_button_that_it_is_for(tmp_path: Path, role: str | None):
+    settings = settings_for(tmp_path, profile="replay", users=users_file(tmp_path / "users.json"))
+    with served(settings) as app, app.person() as person:
+        if role is not None:
+            person.sign_in(role)
+        rule = str(person.press("frame.greet", "ja").data[0])
+        hidden = {part.removeprefix("#") for part in rule.partition("<style>")[2].partition("{")[0].split(",")}
+        drawn = {block.elem_id for block in app.app.blocks.values()}
+        for button, part in (("bench-start", "bench-form"), ("bench-again", "bench-again-part")):
+            assert {button, part} <= hidden & drawn
+
+
 def test_housekeeping_deletes_what_is_too_old_and_nothing_without_being_told_to(app: Served):
     own = app.services.own  # type: ignore[attr-defined]
     before = own.chat.page().total

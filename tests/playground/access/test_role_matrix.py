@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from playground.pages.access import _AMBIENT, LEAST, OWN_SESSION, _plain
+from playground import profiles
+from playground.pages.access import _AMBIENT, LEAST, OWN_SESSION, Access, Caller, _plain
 from playground.pages.text import TEXT
-from playground.users import ROLES, at_least
+from playground.users import ROLES, Role, at_least
 from tests.playground.access.serving import served, settings_for, users_file
 
 REFUSALS = {TEXT[key].ja for key in ("access.denied", "access.absent")}
@@ -93,3 +94,18 @@ def test_each_role_reaches_what_the_table_gives_it_and_nothing_else(apps, profil
                 assert answer.error is None, (handler, role, answer)
             else:
                 assert answer.error in REFUSALS, (handler, role, answer)
+
+
+@pytest.mark.parametrize("role", ROLES)
+@pytest.mark.parametrize("profile", ["local", "gpu"])
+@pytest.mark.parametrize(
+    ("asks", "does"),
+    [
+        ("history.ask_to_delete", "history.delete"),
+        ("privacy.ask_to_purge", "privacy.purge"),
+        ("adapters.ask_to_delete", "adapters.delete"),
+    ],
+)
+def test_nobody_is_asked_whether_to_delete_what_they_may_not_delete(asks: str, does: str, profile: str, role: Role):
+    access, caller = Access(profiles.profile(profile)), Caller(role)
+    assert access.allows(asks, caller) is access.allows(does, caller)

@@ -177,8 +177,8 @@ def test_what_was_typed_meanwhile_is_not_replaced_by_a_refused_question(serve: C
             {"values": (float("nan"), 0.95, 256, 0, "", *USUAL)}, "temperature", id="temperature not a number"
         ),
         pytest.param({"values": (0.7, 0, 256, 0, "", *USUAL)}, "top_p", id="top_p zero"),
-        pytest.param({"values": (0.7, 0.95, 10**9, 0, "", *USUAL)}, "max_tokens", id="too many tokens"),
-        pytest.param({"values": (0.7, 0.95, 256, None, "", *USUAL)}, "seed", id="no seed"),
+        pytest.param({"values": (0.7, 0.95, 10**9, 0, "", *USUAL)}, "最大トークン数", id="too many tokens"),
+        pytest.param({"values": (0.7, 0.95, 256, None, "", *USUAL)}, "乱数シードの値「」", id="no seed"),
         pytest.param({"values": (0.7, 0.95, 256, 0, "字" * 2001, *USUAL)}, "2,001", id="system prompt over the limit"),
     ],
 )

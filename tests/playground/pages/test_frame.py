@@ -71,6 +71,14 @@ def test_every_label_follows_the_language(app: gr.Blocks):
     assert not japanese & set(labels)
 
 
+def test_no_number_is_refused_in_english_before_our_own_check_says_why(app: gr.Blocks):
+    numbers = [block for block in app.blocks.values() if isinstance(block, gr.Number)]
+    assert numbers
+    for number in numbers:
+        for value in (-1, 0, 10**6):
+            assert number.preprocess(value) == value
+
+
 def test_readiness_keeps_asking_while_loading_and_stops_when_settled(serve: Callable[..., Services]):
     services = serve(readiness=FakeReadiness(loading=1))
     banner, *_, timer = readiness(services, "general", "answercarefully-sample", "ja")

@@ -358,8 +358,9 @@ def test_a_run_in_the_queue_or_without_responses_is_no_error(services: Services,
     assert resumed["halt"]["visible"]
 
 
-def test_texts_of_protected_suites_stay_hidden_until_asked_for(services: Services, home: Path, desk: Desk):
-    asked = [nouns.prompt(f"i{n}", suite="imported", question="秘密の質問", reference="秘密の参照") for n in range(3)]
+@pytest.mark.parametrize("suite", ["imported", "do-not-answer", "answercarefully-v2.2-test"])  # only the first is here
+def test_texts_that_people_brought_stay_hidden_until_asked_for(services: Services, home: Path, desk: Desk, suite: str):
+    asked = [nouns.prompt(f"i{n}", suite=suite, question="秘密の質問", reference="秘密の参照") for n in range(3)]
     with create_run(home / "runs", "benchmark", {"models": ["a", "b"]}, {}) as folder:
         for prompt in asked:
             folder.record_prompt(prompt)
