@@ -33,12 +33,12 @@ from playground.visits import Visits
 log = logging.getLogger(__name__)
 
 _VISITOR = """
-    frame.readiness frame.greet labels.Labels.updates text.as_language screen.badge screen.model_lists
+    frame.readiness frame.greet labels.Labels.updates text.as_language screen.badge screen.choices_now
     compare.begin compare.stream compare.settle compare.stop compare.judge_now compare.judge_automatically
     compare.new_conversation compare.redraw compare.show_differences compare.build.<lambda> compare.build.on_chip
     browse.build.<lambda> browse.build.pick_category browse.build.pick_prompt browse.choose_suite browse.find browse.show
     browse.turn_page browse.unveil browse.use
-    history.build.on_pick history.find history.show history.turn_page history.use
+    history.build.on_pick history.find history.models_now history.show history.turn_page history.use
     quality.show quality.unveil quality.visit
     serving.leave
     results.arrive results.leave results.look results.redraw results.choose results_page._wire.on_pair results_page._wire.on_run

@@ -15,7 +15,7 @@ from playground.adapter_imports import import_adapter
 from playground.adapters import AdapterInfo
 from playground.pages import train_markup, train_watch
 from playground.pages.busy import press
-from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked
+from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked, to_detail_js
 from playground.pages.errors import Refused, shown_to_user
 from playground.pages.history import when
 from playground.pages.labels import Labels
@@ -220,7 +220,7 @@ def build(
     def on_pick(desk: Desk, language: str, event: gr.EventData) -> list[Any]:
         return pick(services, desk, language, picked(event))
 
-    rows.pick(on_pick, where, outputs, **quiet)
+    rows.pick(on_pick, where, outputs, **quiet).then(None, js=to_detail_js("adapter-note"))
     renamed.click(partial(rename, services), [*where, new], [new, *outputs], **quiet)
     removed.click(partial(ask_to_delete, services, True), where, outputs, **quiet)
     no.click(partial(ask_to_delete, services, False), where, outputs, **quiet)

@@ -12,7 +12,7 @@ def often(count: int, of: int, language: str) -> str:
     if count in (0, of):
         return say(language, "often.zero" if count == 0 else "often.all", of=of)
     share = count / of
-    if share <= 0.4:
+    if share < 0.4:  # of 0.4 the inverse is 2.5, which would be told as a half
         return say(language, "often.one", n=round(1 / share))
     return say(language, "often.ten", k=min(9, round(10 * share)))
 

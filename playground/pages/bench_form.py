@@ -191,7 +191,7 @@ def choices_now(services: Services, language: str) -> list[Any]:
     return [
         gr.update(choices=screen.model_choices(services, language)),
         gr.update(choices=suite_choices(services.suites(), language)),
-        gr.update(choices=screen.judge_choices(services, language)),
+        *[gr.update(choices=screen.judge_choices(services, language))] * 2,  # the form's, and that of "judge again"
     ]
 
 

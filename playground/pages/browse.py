@@ -16,7 +16,7 @@ from evaluation.prompts.suites import Suite
 from evaluation.prompts.taxonomy import english_name, harm_type_of
 from evaluation.types import Category, Prompt
 from playground.pages import asking, markup
-from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked
+from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked, to_detail_js
 from playground.pages.conversation import Session
 from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
@@ -26,8 +26,6 @@ from playground.pages.text import say
 PER_PAGE = 20
 LONGEST_SEARCH = 200  # characters
 PATH_MARK = "\x1f"  # joins the levels of a category in the page; no name contains it
-# On a narrow screen the detail is below the list, out of sight.
-TO_DETAIL_JS = """() => { if (window.innerWidth < 900) document.getElementById('browse-detail').scrollIntoView({block: 'start'}); }"""
 
 
 @dataclass
@@ -342,7 +340,7 @@ def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, tab:
         return choose_prompt(services, shelf, name, search, language, picked(event))
 
     tree.pick(pick_category, where, outputs, **quiet)
-    listing.pick(pick_prompt, where, outputs, **quiet).then(None, js=TO_DETAIL_JS)
+    listing.pick(pick_prompt, where, outputs, **quiet).then(None, js=to_detail_js("browse-detail"))
     back.click(partial(turn_page, services, -1), where, outputs, **quiet)
     forward.click(partial(turn_page, services, 1), where, outputs, **quiet)
     shown.input(partial(unveil, services), [*where, shown], outputs, **quiet)

@@ -53,6 +53,11 @@ NO_CHANGE = (gr.skip(), gr.skip())
 LINE_S = 1.0  # seconds between two looks at one's place in the line
 
 
+def to_detail_js(place: str) -> str:
+    """What was picked comes into sight where it stands below its list, as on a phone."""
+    return f"() => {{ if (window.innerWidth < 900) document.getElementById('{place}').scrollIntoView({{block: 'start'}}); }}"
+
+
 @dataclass(frozen=True)
 class ComparePage:
     """What other tabs need of this page: where to put a question, and what shows it."""
@@ -61,6 +66,7 @@ class ComparePage:
     box: gr.Textbox
     models: Mapping[Side, gr.Dropdown]
     badges: Mapping[Side, gr.HTML]
+    judge: gr.Dropdown
     everything: list[Any]  # outputs of `new_conversation`, the box first
 
 
@@ -441,4 +447,4 @@ def build(services: Services, labels: Labels, language: Any) -> ComparePage:
     for side in SIDES:
         models[side].change(partial(screen.badge, services), [models[side], language], [badges[side]], **quiet)
     language.change(redraw, [session, language, differences], everything, **quiet)
-    return ComparePage(session, box, models, badges, everything)
+    return ComparePage(session, box, models, badges, judge, everything)

@@ -163,9 +163,9 @@ def build_app(services: Services) -> gr.Blocks:
                 tab.select(serving.leave, [server.desk], [server.timer], **quiet)
         if watch is not None:
             results_page.connect(services, bench, watch, desk, language, tabs)
-        # An adapter may have come since the app was built.
+        # An adapter may have come since the app was built, and an operator has more to choose from than a stranger.
         for arrived in (compare_tab.select, app.load):
-            arrived(partial(screen.model_lists, services), [language], models, **quiet)
+            arrived(partial(screen.choices_now, services), [language], [*models, compare_page.judge], **quiet)
         app.load(as_language, [language], [language], js=RECALL_LANGUAGE, **quiet)
         app.unload(partial(privacy.close, services))
         for event in (app.load, language.change):

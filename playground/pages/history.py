@@ -13,7 +13,7 @@ import gradio as gr
 from evaluation.types import Judgement, Prompt, Response
 from playground.pages import asking, markup, screen, verdicts
 from playground.pages.busy import press
-from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked
+from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked, to_detail_js
 from playground.pages.conversation import SIDES, Session, typed_prompt
 from playground.pages.errors import shown_to_user
 from playground.pages.labels import Labels
@@ -24,7 +24,6 @@ from playground.store.history import Side as EntrySide
 
 PER_PAGE = 20
 ANY = ""  # value of a filter that is off; a dropdown cannot hold None as a choice
-TO_DETAIL_JS = """() => { if (window.innerWidth < 900) document.getElementById('history-detail').scrollIntoView({block: 'start'}); }"""
 
 
 @dataclass
@@ -204,6 +203,11 @@ def model_filter(services: Services, language: str) -> list[tuple[str, str]]:
     return [(say(language, "any"), ANY), *screen.model_choices(services, language)]
 
 
+def models_now(services: Services, language: str) -> Any:
+    """The filter with the models that there are now: an adapter may have come since the page was drawn."""
+    return gr.update(choices=model_filter(services, language))
+
+
 def vote_filter(language: str) -> list[tuple[str, str]]:
     return [(say(language, "any"), ANY), *[(say(language, f"vote.{choice}"), choice) for choice in verdicts.CHOICES]]
 
@@ -304,6 +308,7 @@ def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, tab:
     where = [desk, search, model, vote, language]
     quiet = {"api_visibility": "private", "show_progress": "hidden"}
     tab.select(partial(show, services), where, outputs, **quiet)
+    tab.select(partial(models_now, services), [language], [model], **quiet)
     for event in (search.change, model.change, vote.change):
         event(partial(find, services), where, outputs, trigger_mode="always_last", **quiet)
     language.change(partial(show, services), where, outputs, **quiet)
@@ -312,7 +317,7 @@ def build(services: Services, labels: Labels, language: Any, tabs: gr.Tabs, tab:
     def on_pick(desk: Desk, search: str, model: str, vote: str, language: str, event: gr.EventData) -> list[Any]:
         return open_conversation(services, desk, search, model, vote, language, picked(event))
 
-    listing.pick(on_pick, where, outputs, **quiet).then(None, js=TO_DETAIL_JS)
+    listing.pick(on_pick, where, outputs, **quiet).then(None, js=to_detail_js("history-detail"))
     back.click(partial(turn_page, services, -1), where, outputs, **quiet)
     forward.click(partial(turn_page, services, 1), where, outputs, **quiet)
     remove.click(partial(ask_to_delete, services, True), where, outputs, **quiet)

@@ -17,7 +17,7 @@ from playground.pages import (
     train_markup,
 )
 from playground.pages.bench_form import Drawn
-from playground.pages.compare import PICK_JS, picked
+from playground.pages.compare import PICK_JS, picked, to_detail_js
 from playground.pages.labels import Labels
 from playground.pages.results import (
     NAMES,
@@ -174,7 +174,7 @@ def _wire(
 ) -> None:  # fmt: skip
     outputs, where = [parts[name] for name in NAMES], [desk, language]
     quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-    offered = [form.parts[name] for name in ("models", "suites", "judge")]
+    offered = [*(form.parts[name] for name in ("models", "suites", "judge")), anew[0]]
     estimate = partial(bench_form.forecast, services)
     tab.select(partial(arrive, services), where, outputs, **quiet)
     tab.select(partial(bench_form.choices_now, services), [language], offered, **quiet)
@@ -204,7 +204,9 @@ def _wire(
     def on_pair(desk: Desk, language: str, event: gr.EventData) -> list[Any]:
         return pick_pair(services, desk, language, picked(event))
 
-    parts["listing"].pick(on_run, where, outputs, **quiet).then(*look_ahead, **quiet)
+    shown = parts["listing"].pick(on_run, where, outputs, **quiet)
+    shown.then(*look_ahead, **quiet)
+    shown.then(None, js=to_detail_js("bench-run"))
     parts["changes"].pick(on_pair, where, outputs, **quiet).then(None, js=TO_PAIR_JS)
 
 

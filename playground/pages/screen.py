@@ -58,13 +58,14 @@ def model_choices(services: Services, language: str) -> list[tuple[str, str]]:
     return [(markup.model_name(model, language), model) for model in services.engine.model_ids()]
 
 
-def model_lists(services: Services, language: str) -> list[Any]:
-    """Both model lists as they are now."""
-    return [gr.update(choices=model_choices(services, language)) for _ in SIDES]
-
-
 def judge_choices(services: Services, language: str) -> list[tuple[str, str]]:
     return [(markup.judge_name(judge, language), judge) for judge in services.judges]
+
+
+def choices_now(services: Services, language: str) -> list[Any]:
+    """Both model lists and the judges as they are now, for who is here: the page was drawn for a stranger."""
+    models = [gr.update(choices=model_choices(services, language)) for _ in SIDES]
+    return [*models, gr.update(choices=judge_choices(services, language))]
 
 
 def badge(services: Services, model: object, language: object) -> str:

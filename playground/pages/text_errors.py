@@ -232,7 +232,7 @@ PHRASES: dict[str, str] = {
     "cancel it first": "先に止めてください",
     "queued": "順番待ち",
     "running": "実行中",
-    "stopping": "停止中",
+    "stopping": "停止処理中",
     "finished": "完了",
     "failed": "失敗",
     "cancelled": "中止",

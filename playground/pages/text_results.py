@@ -53,7 +53,7 @@ RESULTS: dict[str, tuple[str, str]] = {
     ),
     "bench.forecast.verdicts": ("採点 {verdicts:,} 件。", "{verdicts:,} verdicts."),
     "bench.forecast.calls": (
-        "有料の呼び出し {calls:,} 回、費用の目安 {cost}。",
+        "API の呼び出し {calls:,} 回、費用の目安: {cost}。",
         "{calls:,} calls to an endpoint, about {cost}.",
     ),
     "bench.forecast.unpriced": ("単価が不明", "price unknown"),

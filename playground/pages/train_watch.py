@@ -19,7 +19,7 @@ from playground import catalog
 from playground.adapter_imports import import_adapter
 from playground.jobs import Job
 from playground.pages import screen, train_charts, train_markup
-from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked
+from playground.pages.compare import PICK_JS, TO_COMPARE_JS, ComparePage, picked, to_detail_js
 from playground.pages.errors import Refused, shown_to_user
 from playground.pages.labels import Labels
 from playground.pages.markup import esc
@@ -308,7 +308,7 @@ def build(services: Services, labels: Labels, language: Any, desk: gr.State, tab
     def on_pick(desk: Desk, language: str, event: gr.EventData) -> list[Any]:
         return pick(services, desk, language, picked(event))
 
-    parts["listing"].pick(on_pick, where, outputs, **quiet)
+    parts["listing"].pick(on_pick, where, outputs, **quiet).then(None, js=to_detail_js("train-run"))
     parts["compare"].click(partial(compare_run, services), where, compare_targets(page, tabs), **quiet).then(
         None, js=TO_COMPARE_JS
     )

@@ -272,6 +272,18 @@ def test_the_shipped_example_holds_nothing_but_the_sample_set(tmp_path: Path):
         assert "/tmp" not in (tmp_path / name / "run.json").read_text() + (tmp_path / name / "events.jsonl").read_text()
 
 
+def test_an_operator_is_offered_every_judge_and_a_visitor_those_that_are_free(app: Served, visitor: Person):
+    def judges(person: Person) -> str:
+        return json.dumps(person.press("screen.choices_now", "ja").data[-1])
+
+    assert "embedded" in judges(visitor) and "openai:" not in judges(visitor)
+    with app.person() as operator:
+        operator.sign_in("operator")
+        assert "openai:gpt-4o-2024-08-06" in judges(operator)
+        again = operator.press("bench_form.choices_now", "ja").data
+        assert again[2] == again[3] and "openai:" in json.dumps(again[3])
+
+
 def test_what_a_role_cannot_use_is_not_on_its_page(app: Served, visitor: Person):
     def hidden(person: Person) -> str:
         return str(person.press("frame.greet", "ja").data[0])

@@ -10,7 +10,7 @@ import gradio as gr
 import pytest
 
 from evaluation.journal import DiskRefused
-from playground.pages import Services, asking, browse, history
+from playground.pages import Services, asking, browse, build_app, history
 from playground.pages.conversation import Session
 from playground.pages.history import ANY, Desk
 from playground.pages.text import say
@@ -36,6 +36,16 @@ def chat(services: Services, question: str = LINE, vote: str | None = None, judg
 
 def opened(services: Services, run_id: str | None) -> str:
     return history.show(services, Desk(run_id=run_id), *NO_FILTER)[4]
+
+
+def test_a_model_that_came_after_the_page_was_drawn_can_be_filtered_by(serve: Callable[..., Services]):
+    replies = {**REPLIES}
+    app = build_app(serve(engine=FakeEngine(replies=replies)))
+    replies["mine"] = "答え"
+    drawn = [(event, [getattr(part, "elem_id", "") for part in event.outputs]) for event in app.fns.values()]
+    (event,) = (event for event, outputs in drawn if outputs == ["history-model"])
+    assert {str(kind) for _, kind in event.targets} == {"select"}
+    assert ("mine", "mine") in event.fn("ja")["choices"]  # type: ignore[misc]
 
 
 def test_an_empty_history_says_how_to_fill_it(services: Services):

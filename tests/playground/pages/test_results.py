@@ -14,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from evaluation.benchmark.comparison import HarmTypeTest, PairedShare
+from evaluation.benchmark.forecast import Forecast
 from evaluation.benchmark.settings import BenchmarkSettings, JudgingSettings
 from evaluation.benchmark.words import Words
 from evaluation.errors import SettingsRejected
@@ -151,6 +152,8 @@ def test_the_forecast_counts_responses_verdicts_and_calls(services: Services):
     assert f"{4 * prompts:,} responses" in line and f"{verdicts:,} verdicts" in line
     paid = bench_form.forecast(services, "en", *form(judge="openai:gpt-4o-2024-08-06", limit=10))
     assert "20 calls" in paid and "$" in paid
+    own = bench_form.work_ahead(Forecast(10, 20, 20, 20, 9_000, 3_600, cost_usd=None, seconds=None), "ja")
+    assert "20 回" in own[1] and "有料" not in own[1], "a server of one's own has no price"
     assert "20 responses" in bench_form.forecast(services, "en", *form(judge=None, limit=10))
 
 
@@ -428,7 +431,7 @@ def test_judging_again_asks_for_the_same_responses_with_the_other_judge(
     assert "API キーが必要です" in results.forecast_again(services, desk, "ja", "openai:gpt-4o-2024-08-06")
     with_key = replace(services, settings=services.settings.model_copy(update={"openai_api_key": SecretStr("sk-x")}))
     ahead = results.forecast_again(with_key, desk, "ja", "openai:gpt-4o-2024-08-06")
-    assert "有料の呼び出し" in ahead and "$" in ahead
+    assert "API の呼び出し" in ahead and "$" in ahead
     assert results.forecast_again(services, desk, "ja", "nobody") == ""
     results.judge_again(services, desk, "ja", "openai:gpt-4o-2024-08-06")
     assert (seen[0].source, seen[0].judge) == (run.path.name, "openai:gpt-4o-2024-08-06")

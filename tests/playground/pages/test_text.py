@@ -13,6 +13,7 @@ import pytest
 
 from playground.pages import text
 from playground.pages.text import TEXT, as_language, say
+from playground.pages.text_errors import line_for
 
 PAGES = Path(text.__file__).parent
 JAPANESE = re.compile(r"[぀-ヿ一-鿿]")
@@ -88,6 +89,11 @@ def test_every_key_that_the_pages_say_exists():
     assert code().said - TEXT.keys() == set()
     assert len(code().said) > 100
     assert [pattern for pattern in code().said_patterns if not any(re.fullmatch(pattern, key) for key in TEXT)] == []
+
+
+def test_what_is_still_stopping_is_not_told_as_stopped():
+    stopping = TEXT["watch.state.stopping"].ja
+    assert stopping == TEXT["serving.phase.stopping"].ja == line_for("stopping", "ja") != TEXT["serving.phase.off"].ja
 
 
 def test_an_unknown_language_reads_japanese():

@@ -243,7 +243,8 @@ def test_one_click_opens_compare_with_the_new_adapter_on_the_right(services: Ser
     assert right["value"] == "mine" and "value" not in left
     assert "mine" in [value for _, value in right["choices"]] == [value for _, value in left["choices"]]
     assert tabs.selected == "compare"
-    assert [update["choices"] for update in screen.model_lists(services, "ja")] == [left["choices"], right["choices"]]
+    *models, _ = screen.choices_now(services, "ja")
+    assert [update["choices"] for update in models] == [left["choices"], right["choices"]]
 
 
 def test_an_adapter_that_the_engine_cannot_load_is_told(services: Services, home: Path, desk: Desk):
