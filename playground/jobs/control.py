@@ -192,7 +192,10 @@ def read_request(run: Path) -> StopRequest | None:
     """Whether and how the run was asked to stop. A file that somebody made by hand asks too."""
     file = run / CANCEL_FILE
     try:
-        return StopRequest(**json.loads(file.read_text(encoding="utf-8")))
+        asked = StopRequest(**json.loads(file.read_text(encoding="utf-8")))
+        if datetime.fromisoformat(asked.at).tzinfo is None:
+            raise ValueError("a time of no time zone")
+        return replace(asked, reason=str(asked.reason), deadline_s=float(asked.deadline_s))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):

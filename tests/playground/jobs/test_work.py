@@ -148,6 +148,21 @@ def test_a_file_that_was_only_touched_asks_as_well(run: Path, monkeypatch):
     assert "cancel.json" in do(run, worker).data["reason"]
 
 
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"at": "soon", "reason": "x"}, {"at": "2026-01-01T00:00:00", "reason": "x"}, {"at": 5, "reason": "x"},
+        {"at": "2026-01-01T00:00:00Z", "reason": "x", "deadline_s": "never"},
+    ],
+)  # fmt: skip
+def test_a_file_of_strange_content_asks_as_one_that_was_touched(run: Path, told: dict[str, object]):
+    (run / CANCEL_FILE).write_text(json.dumps(told))
+    with RunFolder.open(run):
+        assert not control.enforce_stop(run), "its deadline has only begun"
+    asked = control.read_request(run)
+    assert asked is not None and "cancel.json" in asked.reason
+
+
 def test_a_queued_run_that_was_cancelled_before_its_process_came_up_does_no_work(run: Path):
     with RunFolder.open(run) as folder:
         folder.event("queued", device="cpu", key=None, command="")
