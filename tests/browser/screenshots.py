@@ -38,6 +38,7 @@ OUT = ROOT / "docs" / "screenshots"
 SIZES = {"desktop": {"width": 1280, "height": 900}, "phone": {"width": 390, "height": 844}}
 PATIENCE_MS = 180_000
 LIMIT = 30  # prompts of the benchmark
+MOST_PX = 2600  # of a page's height; long lists and tables go on below
 TWO_ARE_ENOUGH, TWO = ("quality", "train", "bench", "serving"), ("light-desktop", "dark-phone")
 
 
@@ -124,7 +125,10 @@ def _journey(page: Page, url: str, out: Path, name: str) -> None:
 def _shot(page: Page, out: Path, name: str, **options: Any) -> None:
     page.evaluate("window.scrollTo(0, 0)")
     page.wait_for_timeout(400)
-    page.screenshot(path=out / f"{name}.png", **{"full_page": True, **options})
+    width, height = page.evaluate("[innerWidth, document.documentElement.scrollHeight]")
+    if not options:
+        options = {"full_page": True, "clip": {"x": 0, "y": 0, "width": width, "height": min(height, MOST_PX)}}
+    page.screenshot(path=out / f"{name}.png", **options)
     print(name)
 
 
