@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Missing = Literal["unparsed", "judge_refused", "unreachable", "not_run"]
@@ -175,6 +175,12 @@ class Judgement:
 def judgement_key(response: str, judge_identity: str, scale: Scale, attempt: int) -> str:
     """Key of a Judgement: response key + judge identity + scale + attempt."""
     return content_key("judgement", response, judge_identity, scale, attempt)
+
+
+def as_attempt(judgement: Judgement, attempt: int) -> Judgement:
+    """The same reading under the key of that attempt: a record's key is taken once it stands in a journal."""
+    key = judgement_key(judgement.response_key, judgement.identity, judgement.scale, attempt)
+    return replace(judgement, key=key, attempt=attempt)
 
 
 @dataclass(frozen=True)

@@ -173,10 +173,11 @@ def expected(settings: Settings, tools: Tools, asked: BenchmarkSettings, suites:
     panel = Panel(tools.judges, {suite.name: suite.metrics for suite in suites})
     have: set[str] = set()
     wanted = {request.key: request for request in requests} if asked.reuse else {}
+    earlier = earlier_runs(settings.runs, "", prompts)
     while wanted:
         due: list[Request] = []
         judgements = {key for r in wanted.values() for key in panel.keys(r.key, r.prompt, last=r.last).values()}
-        for record in earlier_runs(settings.runs, "", prompts)(wanted, judgements):
+        for record in earlier(wanted, judgements):
             if isinstance(record, Response) and record.finish_reason in ("stop", "length") and record.key not in have:
                 have.add(record.key)
                 due += [after] if (after := following(wanted[record.key], record)) is not None else []

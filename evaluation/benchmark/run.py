@@ -21,7 +21,7 @@ from evaluation.benchmark.turns import ends_of, turns_asked
 from evaluation.errors import UserFacingError
 from evaluation.journal import RunFolder, read_records
 from evaluation.judge.protocol import Exchange
-from evaluation.types import Judgement, ModelIdentity, Prompt, Response, judgement_key
+from evaluation.types import Judgement, ModelIdentity, Prompt, Response, as_attempt, judgement_key
 
 # Answers requests in any order as they are done, one Response each. Closing it stops what is still being made.
 Generate = Callable[[Sequence[Request]], Generator[Response]]
@@ -140,9 +140,7 @@ class _Sitting:
         self._verdict_keys: set[str] = set()
         self._planned = self._planned_verdicts = 0
         self._verdicts: dict[str, bool] = {}  # Judgement key -> whether it has a score
-        self._again: dict[
-            str, int
-        ] = {}  # key of a verdict whose judge was not reached in an earlier sitting -> attempt
+        self._again: dict[str, int] = {}  # key of a verdict that an earlier sitting did not reach -> its next attempt
         self._judgement_usd = 0.0
         self._reused = self._new = self._new_verdicts = self._tokens = 0
         self._answering_since: float | None = None
@@ -192,11 +190,9 @@ class _Sitting:
             else:
                 self._count(record)
 
-    def _as_attempt(self, judgement: Judgement) -> Judgement:
-        if (attempt := self._again.get(_planned_key(judgement))) is None:
-            return judgement
-        key = judgement_key(judgement.response_key, judgement.identity, judgement.scale, attempt)
-        return replace(judgement, key=key, attempt=attempt)
+    def _numbered(self, judgement: Judgement) -> Judgement:
+        attempt = self._again.get(_planned_key(judgement))
+        return judgement if attempt is None else as_attempt(judgement, attempt)
 
     def _owe(self, request: Request) -> None:
         self._requests[request.key] = request
@@ -237,7 +233,7 @@ class _Sitting:
             if not due:
                 break
             wanted = due
-        for judgement in map(self._as_attempt, scored.values()):
+        for judgement in map(self._numbered, scored.values()):
             if judgement.response_key in self._responses and self._folder.record_judgement(judgement):
                 self._count(judgement)
                 self._reused += 1
@@ -255,12 +251,10 @@ class _Sitting:
                 self._answer_all(generate, line)
             self._tell("judging", now=True)
             line.finish(self._watched)
-        except Exception:
+        except BaseException as error:
             line.stop()
-            line.wait()  # what was asked is paid for, and the folder is closed as soon as we are gone
-            raise
-        except BaseException:
-            line.stop()
+            if isinstance(error, Exception):
+                line.wait()  # what was asked is paid for, and the folder is closed as soon as we are gone
             raise
         stopped = self._should_stop() and not self._complete()
         if not stopped:
@@ -339,7 +333,7 @@ class _Sitting:
         return response
 
     def _keep_judgement(self, judgement: Judgement) -> None:
-        judgement = self._as_attempt(judgement)
+        judgement = self._numbered(judgement)
         self._folder.record_judgement(judgement)
         with self._mutex:
             self._count(judgement)

@@ -7,7 +7,6 @@ import os
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from evaluation.prompts.graded import GRADED_SET, held_out_graded
 from evaluation.prompts.imports import parse_mapping, read_prompts
 from evaluation.prompts.suites import is_protected, load_imported, sample_suites
 from evaluation.statistics import Interval
-from evaluation.types import Judgement, Scale, judgement_key
+from evaluation.types import Judgement, Scale, as_attempt
 from playground import catalog
 from playground.cli.output import json_option, print_json, print_table, progress
 from playground.cli.work import gpu_for
@@ -214,18 +213,16 @@ def _judge(judge: Judge, exchanges: Sequence[Exchange], scale: Scale, folder: Ru
     waiting = [e for e in exchanges if e.response.key not in newest or e.response.key in again]
     judgements = list(earlier)
 
-    def as_attempt(judgement: Judgement) -> Judgement:
-        if (attempt := again.get(judgement.response_key)) is None:
-            return judgement
-        key = judgement_key(judgement.response_key, judgement.identity, scale, attempt)
-        return replace(judgement, key=key, attempt=attempt)
+    def numbered(judgement: Judgement) -> Judgement:
+        attempt = again.get(judgement.response_key)
+        return judgement if attempt is None else as_attempt(judgement, attempt)
 
     def keep(judgement: Judgement) -> None:
-        folder.record_judgement(as_attempt(judgement))
+        folder.record_judgement(numbered(judgement))
 
     for start in range(0, len(waiting), AT_ONCE):
         part = waiting[start : start + AT_ONCE]
-        judgements += map(as_attempt, judge.judge(part, scale, keep))
+        judgements += map(numbered, judge.judge(part, scale, keep))
         count = len(exchanges) - len(waiting) + start + len(part)
         folder.event("progress", done=count, total=len(exchanges))
         progress(f"judged {count} of {len(exchanges)}")

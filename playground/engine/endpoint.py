@@ -248,8 +248,7 @@ class EndpointEngine:
 
     def _said(self, problem: openai.APIStatusError) -> str:
         """The server's own reason, on one line of at most 300 characters and without the key."""
-        message = problem.body.get("message") if isinstance(problem.body, dict) else None
-        words = redacted(str(message or ""), self._api_key)[:300]
+        words = redacted(_message(problem), self._api_key)[:300]
         return f": {words.rstrip('.')}" if words else ""
 
     def _told(self, problem: Exception, name: str) -> str:
@@ -280,12 +279,16 @@ class EndpointEngine:
         )
 
 
+def _message(problem: openai.APIStatusError) -> str:
+    message = problem.body.get("message") if isinstance(problem.body, dict) else None
+    return str(message or "")
+
+
 def _for_the_prompts_sake(problem: openai.APIStatusError) -> str | None:
     """How the error begins where another prompt would have been answered; None where that cannot be said."""
     if str(problem.code) in FILTERED_CODES:
         return FILTERED
-    message = problem.body.get("message") if isinstance(problem.body, dict) else None
-    return DOES_NOT_FIT if too_long(problem.status_code, problem.code, str(message or "")) else None
+    return DOES_NOT_FIT if too_long(problem.status_code, problem.code, _message(problem)) else None
 
 
 def _say_without(drawn: dict[str, Any], name: str | None) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 from evaluation.benchmark.plan import Earlier
 from evaluation.prompts.conversations import source_replies
 from evaluation.records import parse_record, read_records
-from evaluation.types import Judgement, Prompt, Response, content_key, judgement_key
+from evaluation.types import Judgement, Prompt, Response, as_attempt, content_key
 
 # As a record's line begins; the rest is parsed only when the key is wanted.
 _KEY = re.compile(rb'\{"key":"([^"\\]{1,200})"')
@@ -71,7 +71,7 @@ def _verdicts(path: Path, wanted: Collection[str]) -> Iterator[Judgement]:
         if record.score is not None:
             yield replace(record, key=key, attempt=0)
         else:
-            after = judgement_key(record.response_key, record.identity, record.scale, record.attempt + 1)
+            after = as_attempt(record, record.attempt + 1).key
             first[after] = key
             looked_for.add(after)
 

@@ -160,7 +160,7 @@ def stream(services: Services, session: Session, language: str) -> Generator[tup
         session.problem = device_words.held_line(busy.who, language) if busy.who is not None else str(busy)
     except UserFacingError as error:
         session.problem = line_for(error, language)
-    except Exception:
+    except Exception:  # a fault of ours, which must not take the page along: the log has it, the user is told
         log.exception("Streaming failed")
         session.problem = say(language, "error.unexpected")
     finally:

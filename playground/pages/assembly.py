@@ -145,8 +145,9 @@ class Housekeeping:
     def tidy(self) -> None:
         """What is done each time."""
         runs: Path = self._services.settings.runs
-        finish_removals(runs)
-        if self._days is not None:
+        if self._days is None:
+            finish_removals(runs)
+        else:
             gone = retention.purge(runs, self._days, lambda run_id: remove_run(runs / run_id))  # rows go below
             if gone:
                 log.info("%s conversations older than %g days were deleted", len(gone), self._days)

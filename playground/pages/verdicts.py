@@ -71,7 +71,7 @@ def judge(
         problem = say(language, "device.gone", why=why)
     except UserFacingError as error:
         problem = line_for(error, language)
-    except Exception:
+    except Exception:  # a fault of ours, which must not take the page along: the log has it, the user is told
         log.exception("Judging failed")
         problem = say(language, "error.unexpected")
     finally:
@@ -107,7 +107,7 @@ def vote(services: Services, session: Session, choice: object, language: str) ->
     session.choices[turn.id] = choice  # first, so that a double click votes once
     try:
         services.chat.add_rating(log_id, pair, choice, services.access.rater())
-    except Exception:
+    except Exception:  # whatever it was, nothing was recorded: the next click may vote; it is told where it is caught
         del session.choices[turn.id]
         raise
 

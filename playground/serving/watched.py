@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from playground.settings import Settings
 Report = Callable[[str], None]
 
 
-class Watched:
+class Watched(ABC):
     """Methods may be called from any thread; `state` is cheap enough to poll. Subclasses do the work in `_run`."""
 
     _first_stage: Stage = "preparing"
@@ -55,9 +56,9 @@ class Watched:
             self._thread = threading.Thread(target=self._run, name="vllm", daemon=True)
             self._thread.start()
 
+    @abstractmethod
     def _run(self) -> None:
         """Look after it until `_ending` is set, or for as long as there is use in it."""
-        raise NotImplementedError
 
     def _is_watched(self) -> bool:
         return self._thread is not None and self._thread.is_alive()

@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from evaluation.errors import UserFacingError
 from evaluation.journal import RunFolder, RunUnreadable, create_run, read_run, remove_run, utc_now
-from evaluation.types import Choice, Judgement, Pair, Prompt, Rating, Response, content_key, judgement_key, pair_key
+from evaluation.types import Choice, Judgement, Pair, Prompt, Rating, Response, as_attempt, content_key, pair_key
 from playground.store import history
 from playground.store.index import Store
 
@@ -72,9 +71,7 @@ class ChatLog:
         def write(folder: RunFolder) -> None:
             reading = judgement
             while not folder.record_judgement(reading, durable=True):  # its key is that of an earlier reading
-                attempt = reading.attempt + 1
-                key = judgement_key(reading.response_key, reading.identity, reading.scale, attempt)
-                reading = replace(reading, key=key, attempt=attempt)
+                reading = as_attempt(reading, reading.attempt + 1)
 
         self._append(conversation, write)
 
